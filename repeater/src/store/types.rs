@@ -1,0 +1,133 @@
+//! The values that outlive a run.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::Record;
+
+/// What a saved swarm is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SwarmContent {
+    /// The whole .torrent file as it came, at most [`super::MAX_TORRENT_FILE`] bytes.
+    Metainfo(Vec<u8>),
+    /// A magnet link; the metadata is asked of peers again after a start.
+    Magnet(String),
+}
+
+/// Who named a swarm (promise 4: none is joined that nobody named).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SwarmSource {
+    /// The operator, through `slavectl swarms add` or the API.
+    User,
+    /// A feed, by its URL.
+    Feed(String),
+    /// A master, by its name.
+    Master(String),
+}
+
+/// A swarm to be joined again after a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedSwarm {
+    /// Metainfo or magnet.
+    pub content: SwarmContent,
+    /// Never left by policy.
+    pub pinned: bool,
+    /// Peers the operator named (`--peer`).
+    pub peers: Vec<SocketAddr>,
+    /// Who named it.
+    pub source: SwarmSource,
+    /// Seconds since the Unix epoch.
+    pub added_at: u64,
+}
+
+/// A feed added with `slavectl`; what the configuration file names is not saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedFeed {
+    /// Seconds between polls.
+    pub every_s: u64,
+    /// Regular expressions on the title; empty = all.
+    pub allow: Vec<String>,
+    /// Regular expressions on the title that refuse an item.
+    pub deny: Vec<String>,
+    /// Largest payload of a torrent in bytes; None = unlimited.
+    pub max_torrent_bytes: Option<u64>,
+}
+
+/// How to ask a saved master things.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedRpc {
+    /// `transmission`, `qbittorrent`, …
+    pub kind: String,
+    /// Where it listens.
+    pub url: String,
+    /// User name; may be empty.
+    pub user: String,
+    /// File that holds the password; may be empty.
+    pub password_file: String,
+}
+
+/// A master added with `slavectl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMaster {
+    /// `host:port` as the operator wrote it.
+    pub address: String,
+    /// Thousandths of the upload, 0..=1000.
+    pub share_permille: u16,
+    /// Its RPC, where one is known.
+    pub rpc: Option<SavedRpc>,
+}
+
+/// Payload counted over all runs, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Given.
+    pub uploaded: u64,
+    /// Taken.
+    pub downloaded: u64,
+    /// Taken in vain: hash failures and duplicates.
+    pub wasted: u64,
+}
+
+/// A swarm as it stands in the journal: the metainfo itself is a file beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SwarmRow {
+    pub(super) content: ContentRow,
+    pub(super) pinned: bool,
+    pub(super) peers: Vec<SocketAddr>,
+    pub(super) source: SwarmSource,
+    pub(super) added_at: u64,
+}
+
+/// Where a swarm's content is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ContentRow {
+    /// `torrents/<infohash>.torrent`, of this length and crc32c.
+    File { bytes: u64, crc: u32 },
+    Magnet(String),
+}
+
+/// A switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Flag(pub(super) bool);
+
+impl Record for SwarmRow {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "saved swarm";
+}
+impl Record for SavedFeed {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "saved feed";
+}
+impl Record for SavedMaster {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "saved master";
+}
+impl Record for Totals {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "saved totals";
+}
+impl Record for Flag {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "saved switch";
+}

@@ -1,0 +1,9 @@
+//! The brain: every decision BTSlave makes, without a socket, a file, a clock, a thread or ambient randomness.
+//!
+//! Two machines live here. [`session::Session`] runs one connection: request queues, choke flags, pipeline.
+//! [`node::Node`] decides: which swarm, which piece, whom to unchoke, what to evict, what to forward to a master.
+//! The shell (`repeater`) and the simulator drive both through [`io`] alone.
+#![forbid(unsafe_code)]
+
+pub mod io;
+pub mod time;
