@@ -1,1 +1,8 @@
-//! Placeholder until the first slice lands.
+//! What friends say to each other. Pure: no sockets, files, clocks or randomness.
+//!
+//! A slave is known to its friends by an Ed25519 [`identity`], handed around as a [`friend_code`].
+
+#![forbid(unsafe_code)]
+
+pub mod friend_code;
+pub mod identity;
