@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use crate::{run, test};
+use crate::{run, test, tidy};
 
 /// Runs the steps in order; the first that fails ends it.
 ///
@@ -14,6 +14,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     step("fmt", || {
         run::stream(&mut run::cargo(["fmt", "--all", "--check"]))
     })?;
+    step("tidy", tidy::run)?;
     step("deny", deny)?;
     step("clippy", || {
         let args = [

@@ -10,6 +10,10 @@ mod ci;
 mod clients;
 mod run;
 mod test;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -26,12 +30,31 @@ enum Command {
     Ci,
     /// All tests: unit, integration, then those with real BitTorrent clients
     Test(test::Args),
+    /// The invariants of ARCHITECTURE.md
+    Tidy,
+    /// Known vulnerabilities in what we depend on (fetches the advisory database)
+    Audit,
+    /// Fuzz the parsers, from the seeds in fuzz/seeds
+    Fuzz(tools::Fuzz),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match dispatch(Menu::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
     std::env::set_current_dir(run::root())?;
-    match Menu::parse().command {
+    match command {
         Command::Ci => ci::run(),
         Command::Test(args) => test::run(&args),
+        Command::Tidy => tidy::run(),
+        Command::Audit => tools::audit(),
+        Command::Fuzz(args) => tools::fuzz(&args),
     }
 }
