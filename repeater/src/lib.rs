@@ -1,1 +1,4 @@
-//! Placeholder until the first slice lands.
+//! The daemon: sockets, disk, clocks and the loop that drives the brain.
+
+pub mod discover;
+pub mod store;

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::codec::{self, Record};
 use super::disk::Dir;
@@ -97,9 +98,29 @@ fn is_environment(e: &std::io::Error) -> bool {
     ) || matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::EIO))
 }
 
+/// sled's worker threads may hold its own lock for a moment after a store in this process is dropped. Nobody else
+/// can: the data directory is ours.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+fn is_own_lock(e: &OpenError) -> bool {
+    let (OpenError::Torn(reason) | OpenError::Environment(reason)) = e;
+    reason.contains("could not acquire lock")
+}
+
 impl Index {
     /// Opens the database and reads the settings in it.
     pub(super) fn open(dir: &Dir) -> Result<(Self, Option<Held>), OpenError> {
+        for _ in 0..LOCK_TRIES {
+            match Self::try_open(dir) {
+                Err(e) if is_own_lock(&e) => std::thread::sleep(LOCK_PAUSE),
+                done => return done,
+            }
+        }
+        Err(OpenError::Environment("still locked by this process".to_owned()))
+    }
+
+    fn try_open(dir: &Dir) -> Result<(Self, Option<Held>), OpenError> {
         let path = dir.path(NAME);
         guarded(|| {
             let db = sled::Config::new()
@@ -123,11 +144,12 @@ impl Index {
                 settings.insert((number, key.to_vec()), value.to_vec());
             }
         }
-        let Some(mark) = self.db.open_tree("meta")?.get(MARK)? else {
+        let mark = self.db.open_tree("meta")?.get(MARK)?;
+        if mark.is_none() && settings.is_empty() {
             return Ok(None);
-        };
+        }
         // A mark that cannot be read makes the copy unsound; a newer one shows as newer values too.
-        let mark = codec::decode::<Mark>("mark", &mark).ok();
+        let mark = mark.and_then(|m| codec::decode::<Mark>("mark", &m).ok());
         let sound = mark.is_some_and(|m| m.sum == sum(&settings));
         Ok(Some(Held { settings, seq: mark.map_or(0, |m| m.seq), sound }))
     }

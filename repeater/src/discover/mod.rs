@@ -1,0 +1,1 @@
+//! Where torrents and peers come from: feeds and trackers.
