@@ -6,4 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod io;
+pub mod node;
+pub mod params;
 pub mod time;
+pub mod view;

@@ -1,0 +1,25 @@
+//! What a [`crate::node::Node`] is made with. Part of every recording, because a replay needs the same.
+
+use crate::io::Limits;
+use serde::{Deserialize, Serialize};
+
+/// Fixed parameters of one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Params {
+    /// The operator's limits at the start; [`crate::io::Input::Limits`] changes them later.
+    pub limits: Limits,
+    /// Our own peer id: a connection that shows it is one to ourselves.
+    pub peer_id: [u8; 20],
+    /// Turns the ranking of swarms upside down. Only for tests that must be seen to fail with it.
+    #[doc(hidden)]
+    #[serde(default)]
+    pub invert_need: bool,
+}
+
+impl Params {
+    /// Ordinary parameters: these limits, this peer id.
+    #[must_use]
+    pub fn new(limits: Limits, peer_id: [u8; 20]) -> Self {
+        Self { limits, peer_id, invert_need: false }
+    }
+}
