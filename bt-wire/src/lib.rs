@@ -5,6 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod bencode;
 pub mod bitfield;
+pub mod handshake;
 pub mod ids;
 pub mod layout;
+pub mod message;
