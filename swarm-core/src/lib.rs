@@ -5,6 +5,7 @@
 //! The shell (`repeater`) and the simulator drive both through [`io`] alone.
 #![forbid(unsafe_code)]
 
+pub mod bucket;
 pub mod io;
 pub mod node;
 pub mod params;
