@@ -64,7 +64,9 @@ impl Scope {
         match (a, b, c) {
             (127, ..) => Some(Self::Loopback),
             (169, 254, _) => Some(Self::LinkLocal),
-            (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => Some(Self::Private),
+            (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => {
+                Some(Self::Private)
+            }
             (0 | 224..=255, ..) | (192, 0, 0 | 2) | (198, 51, 100) | (203, 0, 113) => None,
             _ => Some(Self::Global),
         }
@@ -77,7 +79,9 @@ impl Scope {
         let embedded = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
         match ip.segments() {
             [0, 0, 0, 0, 0, 0, 0, 1] => Some(Self::Loopback),
-            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Self::of_v4(embedded(high, low)),
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+                Self::of_v4(embedded(high, low))
+            }
             [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => None,
             [0xfe80..=0xfebf, ..] => Some(Self::LinkLocal),
             [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Some(Self::Private),
@@ -105,7 +109,11 @@ pub fn dialable(addr: SocketAddr, source: AddressSource) -> Result<(), Refusal> 
         AddressSource::Operator => {
             let ip = addr.ip().to_canonical();
             let broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-            if ip.is_unspecified() || ip.is_multicast() || broadcast { Err(Refusal::NotAHost) } else { Ok(()) }
+            if ip.is_unspecified() || ip.is_multicast() || broadcast {
+                Err(Refusal::NotAHost)
+            } else {
+                Ok(())
+            }
         }
         AddressSource::Named { by } => {
             let target = Scope::of(addr.ip()).ok_or(Refusal::NotAHost)?;
@@ -139,7 +147,10 @@ pub fn encode_compact(addr: SocketAddr, out: &mut Vec<u8>) {
 pub fn decode_compact_v4(bytes: &[u8]) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
     let (entries, _) = bytes.as_chunks::<6>();
     entries.iter().map(|&[a, b, c, d, high, low]| {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), u16::from_be_bytes([high, low]))
+        SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+            u16::from_be_bytes([high, low]),
+        )
     })
 }
 
@@ -149,7 +160,10 @@ pub fn decode_compact_v6(bytes: &[u8]) -> impl ExactSizeIterator<Item = SocketAd
     entries.iter().map(|entry| {
         let mut octets = [0; 16];
         octets.copy_from_slice(&entry[..16]);
-        canonical(SocketAddr::new(IpAddr::from(octets), u16::from_be_bytes([entry[16], entry[17]])))
+        canonical(SocketAddr::new(
+            IpAddr::from(octets),
+            u16::from_be_bytes([entry[16], entry[17]]),
+        ))
     })
 }
 
@@ -166,15 +180,59 @@ mod tests {
     #[test]
     fn scopes() {
         let table: [(Option<Scope>, &[&str]); 5] = [
-            (Some(Scope::Loopback), &["127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"]),
-            (Some(Scope::LinkLocal), &["169.254.169.254", "fe80::1", "febf::1", "2002:a9fe:a9fe::1"]),
-            (Some(Scope::Private), &["10.1.2.3", "172.16.0.1", "172.31.255.1", "192.168.1.1", "100.64.0.1", "fd00::1"]),
-            (Some(Scope::Global), &["1.1.1.1", "198.18.0.1", "198.19.255.1", "172.32.0.1", "2606:4700::1", "2002:101:101::"]),
+            (
+                Some(Scope::Loopback),
+                &[
+                    "127.0.0.1",
+                    "127.255.0.9",
+                    "::1",
+                    "::ffff:127.0.0.1",
+                    "64:ff9b::7f00:1",
+                ],
+            ),
+            (
+                Some(Scope::LinkLocal),
+                &["169.254.169.254", "fe80::1", "febf::1", "2002:a9fe:a9fe::1"],
+            ),
+            (
+                Some(Scope::Private),
+                &[
+                    "10.1.2.3",
+                    "172.16.0.1",
+                    "172.31.255.1",
+                    "192.168.1.1",
+                    "100.64.0.1",
+                    "fd00::1",
+                ],
+            ),
+            (
+                Some(Scope::Global),
+                &[
+                    "1.1.1.1",
+                    "198.18.0.1",
+                    "198.19.255.1",
+                    "172.32.0.1",
+                    "2606:4700::1",
+                    "2002:101:101::",
+                ],
+            ),
             (
                 None,
                 &[
-                    "0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255", "240.0.0.1", "192.0.2.1", "198.51.100.1",
-                    "203.0.113.7", "::", "ff02::1", "2001:db8::1", "3fff::1", "::127.0.0.1", "100::1",
+                    "0.0.0.0",
+                    "0.1.2.3",
+                    "224.0.0.1",
+                    "255.255.255.255",
+                    "240.0.0.1",
+                    "192.0.2.1",
+                    "198.51.100.1",
+                    "203.0.113.7",
+                    "::",
+                    "ff02::1",
+                    "2001:db8::1",
+                    "3fff::1",
+                    "::127.0.0.1",
+                    "100::1",
                 ],
             ),
         ];
@@ -192,14 +250,19 @@ mod tests {
         assert_eq!(check("127.0.0.1:6881", named), Err(Refusal::NarrowerScope));
         assert_eq!(check("10.0.0.1:6881", named), Err(Refusal::NarrowerScope));
         assert_eq!(check("[fe80::1]:6881", named), Err(Refusal::NarrowerScope));
-        assert_eq!(check("[::ffff:192.168.0.1]:6881", named), Err(Refusal::NarrowerScope));
+        assert_eq!(
+            check("[::ffff:192.168.0.1]:6881", named),
+            Err(Refusal::NarrowerScope)
+        );
         assert_eq!(check("127.0.0.1:22", named), Err(Refusal::PrivilegedPort));
         assert_eq!(check("1.1.1.1:1023", named), Err(Refusal::PrivilegedPort));
         assert_eq!(check("1.1.1.1:0", named), Err(Refusal::PortZero));
         assert_eq!(check("0.0.0.0:6881", named), Err(Refusal::NotAHost));
         assert_eq!(check("224.0.0.1:6881", named), Err(Refusal::NotAHost));
         assert_eq!(check("1.1.1.1:1024", named), Ok(()));
-        let loopback = AddressSource::Named { by: Scope::Loopback };
+        let loopback = AddressSource::Named {
+            by: Scope::Loopback,
+        };
         assert_eq!(check("127.0.0.1:6881", loopback), Ok(()));
         assert_eq!(check("10.0.0.1:6881", loopback), Ok(()));
         let private = AddressSource::Named { by: Scope::Private };
@@ -209,12 +272,20 @@ mod tests {
 
     #[test]
     fn the_operator_may_name_any_host() {
-        let check = |addr: &str| dialable(addr.parse().expect("an address"), AddressSource::Operator);
+        let check =
+            |addr: &str| dialable(addr.parse().expect("an address"), AddressSource::Operator);
         for addr in ["127.0.0.1:80", "10.0.0.1:22", "203.0.113.7:6881", "[::1]:1"] {
             assert_eq!(check(addr), Ok(()), "{addr}");
         }
         assert_eq!(check("127.0.0.1:0"), Err(Refusal::PortZero));
-        for addr in ["0.0.0.0:1", "[::]:1", "224.0.0.1:1", "[ff02::1]:1", "255.255.255.255:1", "[::ffff:0.0.0.0]:1"] {
+        for addr in [
+            "0.0.0.0:1",
+            "[::]:1",
+            "224.0.0.1:1",
+            "[ff02::1]:1",
+            "255.255.255.255:1",
+            "[::ffff:0.0.0.0]:1",
+        ] {
             assert_eq!(check(addr), Err(Refusal::NotAHost), "{addr}");
         }
     }

@@ -30,7 +30,11 @@ impl Bitfield {
     /// The empty set over `len` pieces.
     #[must_use]
     pub fn new(len: u32) -> Self {
-        Self { bytes: vec![0; byte_len(len)], len, ones: 0 }
+        Self {
+            bytes: vec![0; byte_len(len)],
+            len,
+            ones: 0,
+        }
     }
 
     /// The full set over `len` pieces.
@@ -40,7 +44,11 @@ impl Bitfield {
         if let Some(last) = bytes.last_mut() {
             *last &= !spare_mask(len);
         }
-        Self { bytes, len, ones: len }
+        Self {
+            bytes,
+            len,
+            ones: len,
+        }
     }
 
     /// A peer's bitfield message for a torrent of `len` pieces.
@@ -50,13 +58,20 @@ impl Bitfield {
     pub fn from_wire(bytes: &[u8], len: u32) -> Result<Self, BitfieldError> {
         let want = byte_len(len);
         if bytes.len() != want {
-            return Err(BitfieldError::WrongLength { got: bytes.len(), want });
+            return Err(BitfieldError::WrongLength {
+                got: bytes.len(),
+                want,
+            });
         }
         if bytes.last().is_some_and(|last| last & spare_mask(len) != 0) {
             return Err(BitfieldError::SpareBitSet);
         }
         let ones = bytes.iter().map(|byte| byte.count_ones()).sum();
-        Ok(Self { bytes: bytes.to_vec(), len, ones })
+        Ok(Self {
+            bytes: bytes.to_vec(),
+            len,
+            ones,
+        })
     }
 
     /// Whether `index` is in the set; false for what is past the end.
@@ -83,7 +98,10 @@ impl Bitfield {
 
     /// How many pieces the torrent has.
     #[must_use]
-    #[allow(clippy::len_without_is_empty, reason = "a torrent has pieces; `is_empty_set` is the question that matters")]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "a torrent has pieces; `is_empty_set` is the question that matters"
+    )]
     pub fn len(&self) -> u32 {
         self.len
     }
@@ -102,16 +120,20 @@ impl Bitfield {
 
     /// The indices in the set, rising.
     pub fn iter_ones(&self) -> impl Iterator<Item = u32> + '_ {
-        (0u32..).zip(self.bytes.iter().copied()).flat_map(|(at, byte)| Bits { byte, base: at * 8 })
+        (0u32..)
+            .zip(self.bytes.iter().copied())
+            .flat_map(|(at, byte)| Bits { byte, base: at * 8 })
     }
 
     /// The indices in this set that are not in `other`, rising. What `other` is too short for counts as not in it.
     pub fn iter_missing_in<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u32> + 'a {
         let others = other.bytes.iter().copied().chain(std::iter::repeat(0));
-        (0u32..).zip(self.bytes.iter().copied().zip(others)).flat_map(|(at, (mine, theirs))| Bits {
-            byte: mine & !theirs,
-            base: at * 8,
-        })
+        (0u32..)
+            .zip(self.bytes.iter().copied().zip(others))
+            .flat_map(|(at, (mine, theirs))| Bits {
+                byte: mine & !theirs,
+                base: at * 8,
+            })
     }
 
     /// The wire form.
@@ -155,7 +177,11 @@ fn bit(index: u32) -> u8 {
 }
 
 fn spare_mask(len: u32) -> u8 {
-    if len.is_multiple_of(8) { 0 } else { 0xff >> (len % 8) }
+    if len.is_multiple_of(8) {
+        0
+    } else {
+        0xff >> (len % 8)
+    }
 }
 
 #[cfg(test)]
@@ -166,12 +192,24 @@ mod tests {
 
     #[test]
     fn b2_wrong_lengths_and_spare_bits_are_refused() {
-        assert_eq!(Bitfield::from_wire(&[0xff], 9), Err(BitfieldError::WrongLength { got: 1, want: 2 }));
-        assert_eq!(Bitfield::from_wire(&[0xff, 0x80, 0], 9), Err(BitfieldError::WrongLength { got: 3, want: 2 }));
-        assert_eq!(Bitfield::from_wire(&[0xff, 0xc0], 9), Err(BitfieldError::SpareBitSet));
+        assert_eq!(
+            Bitfield::from_wire(&[0xff], 9),
+            Err(BitfieldError::WrongLength { got: 1, want: 2 })
+        );
+        assert_eq!(
+            Bitfield::from_wire(&[0xff, 0x80, 0], 9),
+            Err(BitfieldError::WrongLength { got: 3, want: 2 })
+        );
+        assert_eq!(
+            Bitfield::from_wire(&[0xff, 0xc0], 9),
+            Err(BitfieldError::SpareBitSet)
+        );
         assert_eq!(Bitfield::from_wire(&[0xff, 0x80], 9), Ok(Bitfield::full(9)));
         assert_eq!(Bitfield::from_wire(&[], 0), Ok(Bitfield::new(0)));
-        assert_eq!(Bitfield::from_wire(&[0], 0), Err(BitfieldError::WrongLength { got: 1, want: 0 }));
+        assert_eq!(
+            Bitfield::from_wire(&[0], 0),
+            Err(BitfieldError::WrongLength { got: 1, want: 0 })
+        );
     }
 
     #[test]

@@ -70,8 +70,11 @@ impl Handshake {
     /// # Errors
     /// The first 20 bytes are not [`PROTOCOL`].
     pub fn decode(bytes: &[u8; LENGTH]) -> Result<Self, NotAHandshake> {
-        let mut handshake =
-            Self { reserved: Reserved::default(), info_hash: InfoHash([0; 20]), peer_id: PeerId([0; 20]) };
+        let mut handshake = Self {
+            reserved: Reserved::default(),
+            info_hash: InfoHash([0; 20]),
+            peer_id: PeerId([0; 20]),
+        };
         if bytes[..20] != PROTOCOL {
             return Err(NotAHandshake);
         }
@@ -92,7 +95,10 @@ mod tests {
     fn our_reserved_bytes_say_what_we_can_do() {
         for dht in [false, true] {
             let ours = Reserved::ours(dht);
-            assert_eq!((ours.extended(), ours.fast(), ours.dht()), (true, true, dht));
+            assert_eq!(
+                (ours.extended(), ours.fast(), ours.dht()),
+                (true, true, dht)
+            );
         }
         let none = Reserved::default();
         assert!(!none.extended() && !none.fast() && !none.dht());

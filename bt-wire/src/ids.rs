@@ -61,10 +61,15 @@ impl FromStr for InfoHash {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let decoded = match text.len() {
             40 => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok(),
-            32 => BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok(),
+            32 => BASE32_NOPAD
+                .decode(text.to_ascii_uppercase().as_bytes())
+                .ok(),
             _ => None,
         };
-        decoded.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or(IdError::NotInfoHash)
+        decoded
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or(IdError::NotInfoHash)
     }
 }
 
@@ -72,8 +77,15 @@ impl FromStr for InfoHashV2 {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let decoded = if text.len() == 64 { HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok() } else { None };
-        decoded.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or(IdError::NotInfoHashV2)
+        let decoded = if text.len() == 64 {
+            HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()
+        } else {
+            None
+        };
+        decoded
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or(IdError::NotInfoHashV2)
     }
 }
 
@@ -125,7 +137,14 @@ mod tests {
         let base32 = BASE32_NOPAD.encode(&hash.0);
         assert_eq!(base32.parse(), Ok(hash));
         assert_eq!(base32.to_lowercase().parse(), Ok(hash));
-        for bad in ["", "ab", &"g".repeat(40), &"1".repeat(32), &"a".repeat(39), &"é".repeat(20)] {
+        for bad in [
+            "",
+            "ab",
+            &"g".repeat(40),
+            &"1".repeat(32),
+            &"a".repeat(39),
+            &"é".repeat(20),
+        ] {
             assert_eq!(bad.parse::<InfoHash>(), Err(IdError::NotInfoHash), "{bad}");
         }
     }
@@ -135,7 +154,10 @@ mod tests {
         let hash = InfoHashV2([7; 32]);
         assert_eq!(hash.to_string().parse(), Ok(hash));
         assert_eq!(hash.truncated(), InfoHash([7; 20]));
-        assert_eq!("07".repeat(31).parse::<InfoHashV2>(), Err(IdError::NotInfoHashV2));
+        assert_eq!(
+            "07".repeat(31).parse::<InfoHashV2>(),
+            Err(IdError::NotInfoHashV2)
+        );
     }
 
     #[test]

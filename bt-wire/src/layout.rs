@@ -47,7 +47,11 @@ impl Layout {
         }
         let pieces = total.div_ceil(piece_length.into());
         match u32::try_from(pieces) {
-            Ok(piece_count) if piece_count <= MAX_PIECES => Ok(Self { piece_length, total, piece_count }),
+            Ok(piece_count) if piece_count <= MAX_PIECES => Ok(Self {
+                piece_length,
+                total,
+                piece_count,
+            }),
             Ok(_) | Err(_) => Err(LayoutError::TooManyPieces(pieces)),
         }
     }
@@ -84,7 +88,10 @@ impl Layout {
     /// Whether `length` bytes from `begin` of piece `index` are at least one byte and all inside the piece (row B4).
     #[must_use]
     pub fn contains(&self, index: u32, begin: u32, length: u32) -> bool {
-        length > 0 && begin.checked_add(length).is_some_and(|end| end <= self.piece_size(index))
+        length > 0
+            && begin
+                .checked_add(length)
+                .is_some_and(|end| end <= self.piece_size(index))
     }
 }
 
@@ -97,22 +104,45 @@ mod tests {
     #[test]
     fn a6_impossible_geometry_is_refused() {
         assert_eq!(Layout::new(0, 1), Err(LayoutError::PieceLength(0)));
-        assert_eq!(Layout::new(MAX_PIECE_LENGTH + 1, 1), Err(LayoutError::PieceLength(268_435_457)));
+        assert_eq!(
+            Layout::new(MAX_PIECE_LENGTH + 1, 1),
+            Err(LayoutError::PieceLength(268_435_457))
+        );
         assert_eq!(Layout::new(1, 0), Err(LayoutError::Empty));
-        assert_eq!(Layout::new(1, u64::MAX), Err(LayoutError::TooManyPieces(u64::MAX)));
-        assert_eq!(Layout::new(1, 2_097_153), Err(LayoutError::TooManyPieces(2_097_153)));
+        assert_eq!(
+            Layout::new(1, u64::MAX),
+            Err(LayoutError::TooManyPieces(u64::MAX))
+        );
+        assert_eq!(
+            Layout::new(1, 2_097_153),
+            Err(LayoutError::TooManyPieces(2_097_153))
+        );
         assert!(Layout::new(1, 2_097_152).is_ok());
-        assert!(Layout::new(MAX_PIECE_LENGTH, u64::from(MAX_PIECES) * u64::from(MAX_PIECE_LENGTH)).is_ok());
+        assert!(
+            Layout::new(
+                MAX_PIECE_LENGTH,
+                u64::from(MAX_PIECES) * u64::from(MAX_PIECE_LENGTH)
+            )
+            .is_ok()
+        );
     }
 
     #[test]
     fn b4_requests_outside_the_piece_are_not_contained() {
         let layout = Layout::new(65_536, 65_536 + 100).expect("sound");
         assert!(layout.contains(0, 49_152, 16_384) && layout.contains(1, 0, 100));
-        for (index, begin, length) in
-            [(0, 0xffff_c000, 0x8000), (0, 49_153, 16_384), (1, 0, 101), (2, 0, 1), (0, 0, 0), (u32::MAX, 0, 1)]
-        {
-            assert!(!layout.contains(index, begin, length), "{index} {begin} {length}");
+        for (index, begin, length) in [
+            (0, 0xffff_c000, 0x8000),
+            (0, 49_153, 16_384),
+            (1, 0, 101),
+            (2, 0, 1),
+            (0, 0, 0),
+            (u32::MAX, 0, 1),
+        ] {
+            assert!(
+                !layout.contains(index, begin, length),
+                "{index} {begin} {length}"
+            );
         }
         assert_eq!(layout.block_size(0, u32::MAX), 0);
     }

@@ -7,7 +7,9 @@
 pub mod address;
 pub mod bencode;
 pub mod bitfield;
+pub mod extension;
 pub mod handshake;
 pub mod ids;
 pub mod layout;
 pub mod message;
+pub mod tracker;

@@ -107,7 +107,11 @@ pub enum MessageError {
 /// Over [`MAX_FRAME`]: nothing more may be read from this peer.
 pub fn frame_length(prefix: [u8; 4]) -> Result<u32, MessageError> {
     let length = u32::from_be_bytes(prefix);
-    if length > MAX_FRAME { Err(MessageError::FrameTooLong(length)) } else { Ok(length) }
+    if length > MAX_FRAME {
+        Err(MessageError::FrameTooLong(length))
+    } else {
+        Ok(length)
+    }
 }
 
 /// What comes before the `length` bytes of a block on the wire. `length` is at most [`MAX_BLOCK`].
@@ -124,15 +128,23 @@ pub fn piece_header(piece: u32, begin: u32, length: u32) -> [u8; PIECE_HEADER] {
 impl BlockRef {
     fn parse(id: u8, body: &[u8]) -> Result<Self, MessageError> {
         let Some(&[p0, p1, p2, p3, b0, b1, b2, b3, l0, l1, l2, l3]) = body.as_array::<12>() else {
-            return Err(MessageError::WrongLength { id, length: body.len() + 1 });
+            return Err(MessageError::WrongLength {
+                id,
+                length: body.len() + 1,
+            });
         };
         let block = Self {
             piece: u32::from_be_bytes([p0, p1, p2, p3]),
             begin: u32::from_be_bytes([b0, b1, b2, b3]),
             length: u32::from_be_bytes([l0, l1, l2, l3]),
         };
-        let sound = (1..=MAX_BLOCK).contains(&block.length) && block.begin.checked_add(block.length).is_some();
-        if sound { Ok(block) } else { Err(MessageError::BadBlock { id }) }
+        let sound = (1..=MAX_BLOCK).contains(&block.length)
+            && block.begin.checked_add(block.length).is_some();
+        if sound {
+            Ok(block)
+        } else {
+            Err(MessageError::BadBlock { id })
+        }
     }
 }
 
@@ -142,9 +154,21 @@ impl Message {
     /// # Errors
     /// Lengths that do not fit the id, impossible blocks.
     pub fn parse(frame: Bytes) -> Result<Self, MessageError> {
-        let Some((&id, body)) = frame.split_first() else { return Ok(Self::KeepAlive) };
-        let bare = |message| if body.is_empty() { Ok(message) } else { Err(wrong_length(id, &frame)) };
-        let index = || body.as_array().map(|bytes| u32::from_be_bytes(*bytes)).ok_or(wrong_length(id, &frame));
+        let Some((&id, body)) = frame.split_first() else {
+            return Ok(Self::KeepAlive);
+        };
+        let bare = |message| {
+            if body.is_empty() {
+                Ok(message)
+            } else {
+                Err(wrong_length(id, &frame))
+            }
+        };
+        let index = || {
+            body.as_array()
+                .map(|bytes| u32::from_be_bytes(*bytes))
+                .ok_or(wrong_length(id, &frame))
+        };
         match id {
             0 => bare(Self::Choke),
             1 => bare(Self::Unchoke),
@@ -165,7 +189,10 @@ impl Message {
             16 => BlockRef::parse(id, body).map(Self::Reject),
             17 => index().map(Self::AllowedFast),
             20 => match body.first() {
-                Some(&id) => Ok(Self::Extended { id, payload: frame.slice(2..) }),
+                Some(&id) => Ok(Self::Extended {
+                    id,
+                    payload: frame.slice(2..),
+                }),
                 None => Err(wrong_length(id, &frame)),
             },
             id => Ok(Self::Unknown { id }),
@@ -216,7 +243,10 @@ fn parse_piece(frame: &Bytes) -> Result<Message, MessageError> {
 }
 
 fn wrong_length(id: u8, frame: &Bytes) -> MessageError {
-    MessageError::WrongLength { id, length: frame.len() }
+    MessageError::WrongLength {
+        id,
+        length: frame.len(),
+    }
 }
 
 /// Our own payloads are far below 4 GiB; a longer one becomes a frame that any peer refuses.
@@ -259,10 +289,19 @@ mod tests {
 
     #[test]
     fn b1_a_length_bomb_is_refused_by_its_header() {
-        assert_eq!(frame_length([0xff; 4]), Err(MessageError::FrameTooLong(u32::MAX)));
-        assert_eq!(frame_length((MAX_FRAME + 1).to_be_bytes()), Err(MessageError::FrameTooLong(MAX_FRAME + 1)));
+        assert_eq!(
+            frame_length([0xff; 4]),
+            Err(MessageError::FrameTooLong(u32::MAX))
+        );
+        assert_eq!(
+            frame_length((MAX_FRAME + 1).to_be_bytes()),
+            Err(MessageError::FrameTooLong(MAX_FRAME + 1))
+        );
         assert_eq!(frame_length(MAX_FRAME.to_be_bytes()), Ok(MAX_FRAME));
-        assert!(crate::layout::MAX_PIECES.div_ceil(8) < MAX_FRAME, "every bitfield fits a frame");
+        assert!(
+            crate::layout::MAX_PIECES.div_ceil(8) < MAX_FRAME,
+            "every bitfield fits a frame"
+        );
     }
 
     #[test]
@@ -273,11 +312,23 @@ mod tests {
             frame.extend(length.to_be_bytes());
             parse(&frame)
         };
-        for (begin, length) in [(0xffff_c000, 0x8000), (0, 0), (0, MAX_BLOCK + 1), (u32::MAX, 1)] {
-            assert_eq!(request(begin, length), Err(MessageError::BadBlock { id: 6 }), "{begin:x} {length:x}");
+        for (begin, length) in [
+            (0xffff_c000, 0x8000),
+            (0, 0),
+            (0, MAX_BLOCK + 1),
+            (u32::MAX, 1),
+        ] {
+            assert_eq!(
+                request(begin, length),
+                Err(MessageError::BadBlock { id: 6 }),
+                "{begin:x} {length:x}"
+            );
         }
         assert!(request(0, MAX_BLOCK).is_ok());
-        assert_eq!(parse(&[7, 0, 0, 0, 0, 0, 0, 0, 0]), Err(MessageError::BadBlock { id: 7 }));
+        assert_eq!(
+            parse(&[7, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Err(MessageError::BadBlock { id: 7 })
+        );
         let mut long = vec![7, 0, 0, 0, 0, 0, 0, 0, 0];
         long.resize(9 + MAX_BLOCK as usize, 1);
         assert!(parse(&long).is_ok());
@@ -287,8 +338,21 @@ mod tests {
 
     #[test]
     fn wrong_lengths_are_refused_and_unknown_ids_pass() {
-        for frame in [&[0, 1][..], &[3, 0], &[4, 0, 0, 0], &[6, 0], &[7, 0], &[9, 1], &[14, 0], &[17], &[20]] {
-            let want = MessageError::WrongLength { id: frame[0], length: frame.len() };
+        for frame in [
+            &[0, 1][..],
+            &[3, 0],
+            &[4, 0, 0, 0],
+            &[6, 0],
+            &[7, 0],
+            &[9, 1],
+            &[14, 0],
+            &[17],
+            &[20],
+        ] {
+            let want = MessageError::WrongLength {
+                id: frame[0],
+                length: frame.len(),
+            };
             assert_eq!(parse(frame), Err(want), "{frame:?}");
         }
         assert_eq!(parse(&[21, 1, 2, 3]), Ok(Message::Unknown { id: 21 }));
@@ -299,13 +363,20 @@ mod tests {
     fn a_block_is_not_copied() {
         let frame = Bytes::from(vec![7, 0, 0, 0, 1, 0, 0, 0, 2, 9, 9]);
         let inside = frame.as_ptr_range();
-        let Ok(Message::Piece { data, .. }) = Message::parse(frame.clone()) else { panic!("a piece") };
+        let Ok(Message::Piece { data, .. }) = Message::parse(frame.clone()) else {
+            panic!("a piece")
+        };
         assert!(inside.contains(&data.as_ptr()));
     }
 
     fn block() -> impl Strategy<Value = BlockRef> {
-        (any::<u32>(), 0u32..=u32::MAX - MAX_BLOCK, 1..=MAX_BLOCK)
-            .prop_map(|(piece, begin, length)| BlockRef { piece, begin, length })
+        (any::<u32>(), 0u32..=u32::MAX - MAX_BLOCK, 1..=MAX_BLOCK).prop_map(
+            |(piece, begin, length)| BlockRef {
+                piece,
+                begin,
+                length,
+            },
+        )
     }
 
     fn payload() -> impl Strategy<Value = Bytes> {
@@ -315,8 +386,14 @@ mod tests {
     fn message() -> impl Strategy<Value = Message> {
         prop_oneof![
             prop::sample::select(vec![
-                Message::KeepAlive, Message::Choke, Message::Unchoke, Message::Interested, Message::NotInterested,
-                Message::HaveAll, Message::HaveNone, Message::Unknown { id: 99 },
+                Message::KeepAlive,
+                Message::Choke,
+                Message::Unchoke,
+                Message::Interested,
+                Message::NotInterested,
+                Message::HaveAll,
+                Message::HaveNone,
+                Message::Unknown { id: 99 },
             ]),
             any::<u32>().prop_map(Message::Have),
             any::<u32>().prop_map(Message::Suggest),
@@ -327,7 +404,8 @@ mod tests {
             block().prop_map(Message::Reject),
             payload().prop_map(Message::Bitfield),
             (any::<u8>(), payload()).prop_map(|(id, payload)| Message::Extended { id, payload }),
-            (any::<u32>(), 0u32..1 << 30, payload()).prop_map(|(piece, begin, data)| Message::Piece { piece, begin, data }),
+            (any::<u32>(), 0u32..1 << 30, payload())
+                .prop_map(|(piece, begin, data)| Message::Piece { piece, begin, data }),
         ]
     }
 

@@ -48,7 +48,10 @@ impl<'a> Document<'a> {
         if rest.is_empty() {
             Ok(document)
         } else {
-            Err(Error { kind: ErrorKind::TrailingBytes, at: input.len() - rest.len() })
+            Err(Error {
+                kind: ErrorKind::TrailingBytes,
+                at: input.len() - rest.len(),
+            })
         }
     }
 
@@ -65,7 +68,11 @@ impl<'a> Document<'a> {
     /// The document's one value.
     #[must_use]
     pub fn root(&self) -> Node<'_> {
-        Node { input: self.input, tokens: &self.tokens, index: 0 }
+        Node {
+            input: self.input,
+            tokens: &self.tokens,
+            index: 0,
+        }
     }
 }
 
@@ -91,7 +98,11 @@ impl<'d> Node<'d> {
     /// The integer, if it is one.
     #[must_use]
     pub fn as_int(self) -> Option<i64> {
-        if let Value::Int(value) = self.value() { Some(value) } else { None }
+        if let Value::Int(value) = self.value() {
+            Some(value)
+        } else {
+            None
+        }
     }
 
     /// The integer, if it is one and not negative.
@@ -103,25 +114,38 @@ impl<'d> Node<'d> {
     /// The byte string, if it is one.
     #[must_use]
     pub fn as_bytes(self) -> Option<&'d [u8]> {
-        if let Value::Bytes(bytes) = self.value() { Some(bytes) } else { None }
+        if let Value::Bytes(bytes) = self.value() {
+            Some(bytes)
+        } else {
+            None
+        }
     }
 
     /// The byte string as text, if it is one and valid UTF-8.
     #[must_use]
     pub fn as_str(self) -> Option<&'d str> {
-        self.as_bytes().and_then(|bytes| std::str::from_utf8(bytes).ok())
+        self.as_bytes()
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
     /// The list, if it is one.
     #[must_use]
     pub fn as_list(self) -> Option<List<'d>> {
-        if let Value::List(list) = self.value() { Some(list) } else { None }
+        if let Value::List(list) = self.value() {
+            Some(list)
+        } else {
+            None
+        }
     }
 
     /// The dictionary, if it is one.
     #[must_use]
     pub fn as_dict(self) -> Option<Dict<'d>> {
-        if let Value::Dict(dict) = self.value() { Some(dict) } else { None }
+        if let Value::Dict(dict) = self.value() {
+            Some(dict)
+        } else {
+            None
+        }
     }
 
     fn token(self) -> Token {
@@ -168,7 +192,9 @@ impl<'d> Dict<'d> {
     #[must_use]
     pub fn get(self, key: impl AsRef<[u8]>) -> Option<Node<'d>> {
         let key = key.as_ref();
-        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+        self.iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value)
     }
 
     /// The integer under `key`, if there is one.
@@ -192,13 +218,24 @@ impl<'d> Dict<'d> {
 
 /// Reads `i…e`, whose digits were checked.
 fn parse_int(raw: &[u8]) -> i64 {
-    let digits = raw.strip_prefix(b"i").and_then(|raw| raw.strip_suffix(b"e")).unwrap_or_default();
-    std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or_default()
+    let digits = raw
+        .strip_prefix(b"i")
+        .and_then(|raw| raw.strip_suffix(b"e"))
+        .unwrap_or_default();
+    std::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or_default()
 }
 
 impl std::fmt::Debug for Document<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Document({} bytes, {} tokens)", self.input.len(), self.tokens.len())
+        write!(
+            f,
+            "Document({} bytes, {} tokens)",
+            self.input.len(),
+            self.tokens.len()
+        )
     }
 }
 

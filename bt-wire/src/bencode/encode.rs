@@ -22,7 +22,12 @@ pub enum Item {
 impl Item {
     /// A dictionary of these entries; of two with the same key the later stays.
     pub fn dict<K: AsRef<[u8]>>(entries: impl IntoIterator<Item = (K, Item)>) -> Self {
-        Self::Dict(entries.into_iter().map(|(key, value)| (key.as_ref().to_vec(), value)).collect())
+        Self::Dict(
+            entries
+                .into_iter()
+                .map(|(key, value)| (key.as_ref().to_vec(), value))
+                .collect(),
+        )
     }
 
     /// A byte string.

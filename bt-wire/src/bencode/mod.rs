@@ -35,7 +35,12 @@ pub enum KeyOrder {
 impl Default for Limits {
     /// Depth 64, 65,536 tokens, strings up to 2 MiB, keys in any order: for messages of peers and trackers.
     fn default() -> Self {
-        Self { depth: 64, tokens: 65_536, string: 2 << 20, keys: KeyOrder::Any }
+        Self {
+            depth: 64,
+            tokens: 65_536,
+            string: 2 << 20,
+            keys: KeyOrder::Any,
+        }
     }
 }
 
@@ -43,7 +48,10 @@ impl Limits {
     /// The default limits with rising keys demanded.
     #[must_use]
     pub fn strict() -> Self {
-        Self { keys: KeyOrder::Sorted, ..Self::default() }
+        Self {
+            keys: KeyOrder::Sorted,
+            ..Self::default()
+        }
     }
 }
 

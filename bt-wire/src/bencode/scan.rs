@@ -36,9 +36,18 @@ struct Scanner<'a> {
 /// Reads one value from the front of `input`: its tokens, and the bytes it took.
 pub(super) fn scan(input: &[u8], limits: &Limits) -> Result<(Vec<Token>, usize), Error> {
     if u32::try_from(input.len()).is_err() {
-        return Err(Error { kind: ErrorKind::InputTooLong, at: 0 });
+        return Err(Error {
+            kind: ErrorKind::InputTooLong,
+            at: 0,
+        });
     }
-    let mut scanner = Scanner { input, at: 0, limits, tokens: Vec::new(), open: Vec::new() };
+    let mut scanner = Scanner {
+        input,
+        at: 0,
+        limits,
+        tokens: Vec::new(),
+        open: Vec::new(),
+    };
     loop {
         scanner.step()?;
         if scanner.open.is_empty() {
@@ -50,14 +59,20 @@ pub(super) fn scan(input: &[u8], limits: &Limits) -> Result<(Vec<Token>, usize),
 /// The content of the string whose first byte (of its length) is at `start`, in checked input.
 pub(super) fn string_at(input: &[u8], start: u32, end: u32) -> &[u8] {
     let whole = &input[start as usize..end as usize];
-    let colon = whole.iter().position(|&byte| byte == b':').map_or(whole.len(), |colon| colon + 1);
+    let colon = whole
+        .iter()
+        .position(|&byte| byte == b':')
+        .map_or(whole.len(), |colon| colon + 1);
     &whole[colon..]
 }
 
 impl Scanner<'_> {
     fn step(&mut self) -> Result<(), Error> {
         let byte = self.peek()?;
-        let wants_key = self.open.last().is_some_and(|open| open.dict && !open.key_read);
+        let wants_key = self
+            .open
+            .last()
+            .is_some_and(|open| open.dict && !open.key_read);
         match byte {
             b'e' if !self.open.is_empty() => self.close(),
             b'0'..=b'9' if wants_key => self.key(),
@@ -85,12 +100,20 @@ impl Scanner<'_> {
         }
         let token = self.push_token()?;
         self.at += 1;
-        self.open.push(Open { token, dict, key_read: false, last_key: None, sorted: true });
+        self.open.push(Open {
+            token,
+            dict,
+            key_read: false,
+            last_key: None,
+            sorted: true,
+        });
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), Error> {
-        let Some(open) = self.open.pop() else { return Err(self.error(ErrorKind::UnexpectedByte)) };
+        let Some(open) = self.open.pop() else {
+            return Err(self.error(ErrorKind::UnexpectedByte));
+        };
         if open.key_read {
             return Err(self.error(ErrorKind::UnexpectedByte));
         }
@@ -108,11 +131,15 @@ impl Scanner<'_> {
         self.string()?;
         self.seal(token);
         let key = self.string_of(token);
-        let Some(open) = self.open.last() else { return Ok(()) };
+        let Some(open) = self.open.last() else {
+            return Ok(());
+        };
         let order = open.last_key.map(|last| self.string_of(last).cmp(key));
         let kind = match order {
             Some(std::cmp::Ordering::Equal) => Some(ErrorKind::DuplicateKey),
-            Some(std::cmp::Ordering::Greater) if self.limits.keys == KeyOrder::Sorted => Some(ErrorKind::UnsortedKeys),
+            Some(std::cmp::Ordering::Greater) if self.limits.keys == KeyOrder::Sorted => {
+                Some(ErrorKind::UnsortedKeys)
+            }
             Some(_) | None => None,
         };
         if let Some(kind) = kind {
@@ -138,7 +165,10 @@ impl Scanner<'_> {
         for pair in keys.windows(2) {
             if self.string_of(pair[0]) == self.string_of(pair[1]) {
                 let at = self.tokens[pair[1] as usize].start as usize;
-                return Err(Error { kind: ErrorKind::DuplicateKey, at });
+                return Err(Error {
+                    kind: ErrorKind::DuplicateKey,
+                    at,
+                });
             }
         }
         Ok(())
@@ -154,10 +184,16 @@ impl Scanner<'_> {
         let length = self.digits(b':')?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > self.limits.string as usize {
-            return Err(Error { kind: ErrorKind::StringTooLong, at: start });
+            return Err(Error {
+                kind: ErrorKind::StringTooLong,
+                at: start,
+            });
         }
         if length > self.input.len() - self.at {
-            return Err(Error { kind: ErrorKind::UnexpectedEnd, at: start });
+            return Err(Error {
+                kind: ErrorKind::UnexpectedEnd,
+                at: start,
+            });
         }
         self.at += length;
         Ok(())
@@ -172,10 +208,20 @@ impl Scanner<'_> {
         }
         let magnitude = self.digits(b'e')?;
         if negative && magnitude == 0 {
-            return Err(Error { kind: ErrorKind::NumberSpelling, at: start });
+            return Err(Error {
+                kind: ErrorKind::NumberSpelling,
+                at: start,
+            });
         }
         let most = i64::MAX.unsigned_abs() + u64::from(negative);
-        if magnitude > most { Err(Error { kind: ErrorKind::NumberOverflow, at: start }) } else { Ok(()) }
+        if magnitude > most {
+            Err(Error {
+                kind: ErrorKind::NumberOverflow,
+                at: start,
+            })
+        } else {
+            Ok(())
+        }
     }
 
     /// Decimal digits up to and including `stop`.
@@ -191,12 +237,18 @@ impl Scanner<'_> {
                 return Err(self.error(ErrorKind::UnexpectedByte));
             }
             if self.at > start && value == 0 {
-                return Err(Error { kind: ErrorKind::NumberSpelling, at: start });
+                return Err(Error {
+                    kind: ErrorKind::NumberSpelling,
+                    at: start,
+                });
             }
             value = value
                 .checked_mul(10)
                 .and_then(|value| value.checked_add(u64::from(byte - b'0')))
-                .ok_or(Error { kind: ErrorKind::NumberOverflow, at: start })?;
+                .ok_or(Error {
+                    kind: ErrorKind::NumberOverflow,
+                    at: start,
+                })?;
             self.at += 1;
         }
         self.at += 1;
@@ -208,7 +260,11 @@ impl Scanner<'_> {
         if index >= self.limits.tokens as usize {
             return Err(self.error(ErrorKind::TooManyTokens));
         }
-        self.tokens.push(Token { start: position(self.at), end: 0, next: 0 });
+        self.tokens.push(Token {
+            start: position(self.at),
+            end: 0,
+            next: 0,
+        });
         Ok(position(index))
     }
 
@@ -228,7 +284,10 @@ impl Scanner<'_> {
     }
 
     fn peek(&self) -> Result<u8, Error> {
-        self.input.get(self.at).copied().ok_or(self.error(ErrorKind::UnexpectedEnd))
+        self.input
+            .get(self.at)
+            .copied()
+            .ok_or(self.error(ErrorKind::UnexpectedEnd))
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
@@ -237,7 +296,10 @@ impl Scanner<'_> {
 }
 
 /// Positions fit: `scan` refuses input of 4 GiB, and there are no more tokens than bytes.
-#[allow(clippy::cast_possible_truncation, reason = "checked at the entrance of scan")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "checked at the entrance of scan"
+)]
 fn position(at: usize) -> u32 {
     at as u32
 }

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use super::*;
 
 fn kind(input: &[u8]) -> Option<ErrorKind> {
-    Document::parse(input, &Limits::default()).err().map(|error| error.kind)
+    Document::parse(input, &Limits::default())
+        .err()
+        .map(|error| error.kind)
 }
 
 /// The owned form of a node, for comparing.
@@ -18,7 +20,11 @@ fn item(node: Node<'_>) -> Item {
         Value::Int(value) => Item::Int(value),
         Value::Bytes(bytes) => Item::bytes(bytes),
         Value::List(list) => Item::List(list.iter().map(item).collect()),
-        Value::Dict(dict) => Item::Dict(dict.iter().map(|(key, value)| (key.to_vec(), item(value))).collect()),
+        Value::Dict(dict) => Item::Dict(
+            dict.iter()
+                .map(|(key, value)| (key.to_vec(), item(value)))
+                .collect(),
+        ),
     }
 }
 
@@ -28,7 +34,13 @@ fn reads_each_kind_and_keeps_raw_bytes() {
     let document = Document::parse(input, &Limits::default()).expect("sound");
     let root = document.root().as_dict().expect("a dictionary");
     assert_eq!(root.int("a"), Some(-7));
-    let list: Vec<_> = root.get("b").and_then(Node::as_list).expect("a list").iter().map(Node::raw).collect();
+    let list: Vec<_> = root
+        .get("b")
+        .and_then(Node::as_list)
+        .expect("a list")
+        .iter()
+        .map(Node::raw)
+        .collect();
     assert_eq!(list, [&b"0:"[..], b"3:xyz", b"i0e"]);
     assert_eq!(root.get("c").expect("there").raw(), b"d1:zi1e1:yi2ee");
     assert!(root.get("d").is_none());
@@ -37,8 +49,12 @@ fn reads_each_kind_and_keeps_raw_bytes() {
 
 #[test]
 fn prefix_returns_the_rest() {
-    let (document, rest) = Document::parse_prefix(b"d1:ai1eeREST", &Limits::default()).expect("sound");
-    assert_eq!((document.root().raw(), rest), (&b"d1:ai1ee"[..], &b"REST"[..]));
+    let (document, rest) =
+        Document::parse_prefix(b"d1:ai1eeREST", &Limits::default()).expect("sound");
+    assert_eq!(
+        (document.root().raw(), rest),
+        (&b"d1:ai1ee"[..], &b"REST"[..])
+    );
     assert_eq!(kind(b"i1ei2e"), Some(ErrorKind::TrailingBytes));
 }
 
@@ -71,7 +87,14 @@ fn refuses_what_is_not_bencode() {
     for (input, want) in table {
         assert_eq!(kind(input), Some(want), "{}", input.escape_ascii());
     }
-    for edge in ["i9223372036854775807e", "i-9223372036854775808e", "i0e", "0:", "le", "de"] {
+    for edge in [
+        "i9223372036854775807e",
+        "i-9223372036854775808e",
+        "i0e",
+        "0:",
+        "le",
+        "de",
+    ] {
         assert_eq!(kind(edge.as_bytes()), None, "{edge}");
     }
 }
@@ -90,8 +113,14 @@ fn a8_deep_recursion_is_an_error() {
 fn a9_lying_string_lengths_are_an_error() {
     assert_eq!(kind(b"99999999:x"), Some(ErrorKind::StringTooLong));
     assert_eq!(kind(b"1048576:x"), Some(ErrorKind::UnexpectedEnd));
-    assert_eq!(kind(b"18446744073709551615:x"), Some(ErrorKind::StringTooLong));
-    assert_eq!(kind(b"18446744073709551616:x"), Some(ErrorKind::NumberOverflow));
+    assert_eq!(
+        kind(b"18446744073709551615:x"),
+        Some(ErrorKind::StringTooLong)
+    );
+    assert_eq!(
+        kind(b"18446744073709551616:x"),
+        Some(ErrorKind::NumberOverflow)
+    );
     assert_eq!(kind(&b"9".repeat(1 << 20)), Some(ErrorKind::NumberOverflow));
 }
 
@@ -99,7 +128,10 @@ fn a9_lying_string_lengths_are_an_error() {
 fn a10_a_token_bomb_is_an_error() {
     let bomb = [b"l", &b"0:".repeat(5 << 20)[..], b"e"].concat();
     let error = Document::parse(&bomb, &Limits::default()).expect_err("a bomb");
-    assert_eq!((error.kind, error.at), (ErrorKind::TooManyTokens, 1 + 2 * 65_535));
+    assert_eq!(
+        (error.kind, error.at),
+        (ErrorKind::TooManyTokens, 1 + 2 * 65_535)
+    );
 }
 
 #[test]
@@ -107,7 +139,11 @@ fn a11_duplicate_keys_are_an_error_and_unordered_ones_are_read() {
     assert_eq!(kind(b"d1:ai1e1:ai2ee"), Some(ErrorKind::DuplicateKey));
     assert_eq!(kind(b"d1:bi1e1:ai2e1:bi3ee"), Some(ErrorKind::DuplicateKey));
     assert_eq!(kind(b"d1:ci1e1:ad1:ci2e1:bi0ee1:bi3ee"), None);
-    let strict = |input| Document::parse(input, &Limits::strict()).err().map(|error| error.kind);
+    let strict = |input| {
+        Document::parse(input, &Limits::strict())
+            .err()
+            .map(|error| error.kind)
+    };
     assert_eq!(strict(b"d1:bi1e1:ai2ee"), Some(ErrorKind::UnsortedKeys));
     assert_eq!(strict(b"d1:ai1e1:ai2ee"), Some(ErrorKind::DuplicateKey));
     assert_eq!(strict(b"d1:ai1e1:bi2ee"), None);
@@ -141,7 +177,9 @@ fn by_bendy(input: &[u8]) -> Option<Item> {
 }
 
 fn by_us(input: &[u8]) -> Option<Item> {
-    Document::parse(input, &Limits::strict()).ok().map(|document| item(document.root()))
+    Document::parse(input, &Limits::strict())
+        .ok()
+        .map(|document| item(document.root()))
 }
 
 fn any_item() -> impl Strategy<Value = Item> {
@@ -152,7 +190,8 @@ fn any_item() -> impl Strategy<Value = Item> {
     leaf.prop_recursive(5, 60, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Item::List),
-            prop::collection::btree_map(prop::collection::vec(any::<u8>(), 0..4), inner, 0..6).prop_map(Item::Dict),
+            prop::collection::btree_map(prop::collection::vec(any::<u8>(), 0..4), inner, 0..6)
+                .prop_map(Item::Dict),
         ]
     })
 }
