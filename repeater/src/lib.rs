@@ -1,4 +1,10 @@
 //! The daemon: sockets, disk, clocks and the loop that drives the brain.
 
+pub mod cache;
+pub mod config;
 pub mod discover;
+pub mod driver;
+pub mod net;
+pub mod record;
 pub mod store;
+pub mod swarms;

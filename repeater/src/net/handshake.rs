@@ -1,0 +1,103 @@
+//! The 68 bytes each way, within a deadline.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bt_wire::handshake::{Handshake, LENGTH, NotAHandshake, Reserved};
+
+use super::{Network, Stream};
+use crate::swarms::Swarm;
+
+/// From the first byte we could read to the last of the handshake (row B6).
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a connection ends at the handshake. Each has a counter, by its `reason`.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("no whole handshake within 10 s")]
+    Silent,
+    #[error(transparent)]
+    NotBitTorrent(#[from] NotAHandshake),
+    #[error("an infohash that is not joined")]
+    UnknownInfoHash,
+    #[error("another infohash than the one asked for")]
+    WrongInfoHash,
+    #[error("a connection to ourselves")]
+    Ourselves,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Refused {
+    fn count(&self) {
+        let reason = match self {
+            Self::Silent => "silent",
+            Self::NotBitTorrent(_) => "not_bittorrent",
+            Self::UnknownInfoHash => "unknown_infohash",
+            Self::WrongInfoHash => "wrong_infohash",
+            Self::Ourselves => "ourselves",
+            Self::Io(_) => "closed",
+        };
+        metrics::counter!("btslave_handshakes_refused_total", "reason" => reason).increment(1);
+    }
+}
+
+impl From<Refused> for io::Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Io(error) => error,
+            other => Self::other(other),
+        }
+    }
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+    let result = tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Refused::Silent));
+    if let Err(refused) = &result {
+        refused.count();
+    }
+    result
+}
+
+async fn read(stream: &mut Stream) -> Result<Handshake, Refused> {
+    let mut bytes = [0; LENGTH];
+    stream.read_exact(&mut bytes).await?;
+    Ok(Handshake::decode(&bytes)?)
+}
+
+fn ours(network: &Network, swarm: &Swarm) -> [u8; LENGTH] {
+    let reserved = Reserved::ours(false);
+    Handshake { reserved, info_hash: swarm.info_hash, peer_id: network.peer_id }.encode()
+}
+
+/// They speak first; they learn nothing of us unless they name a swarm that is joined.
+pub(super) async fn incoming(network: &Network, stream: &mut Stream) -> Result<(Arc<Swarm>, Handshake), Refused> {
+    within(async {
+        let theirs = read(stream).await?;
+        let swarm = network.swarms.find(theirs.info_hash).filter(|swarm| swarm.is_joined());
+        let swarm = swarm.ok_or(Refused::UnknownInfoHash)?;
+        if theirs.peer_id == network.peer_id {
+            return Err(Refused::Ourselves);
+        }
+        stream.write_all(&ours(network, &swarm)).await?;
+        Ok((swarm, theirs))
+    })
+    .await
+}
+
+/// We speak first.
+pub(super) async fn outgoing(network: &Network, stream: &mut Stream, swarm: &Swarm) -> Result<Handshake, Refused> {
+    within(async {
+        stream.write_all(&ours(network, swarm)).await?;
+        let theirs = read(stream).await?;
+        if theirs.info_hash != swarm.info_hash {
+            return Err(Refused::WrongInfoHash);
+        }
+        if theirs.peer_id == network.peer_id {
+            return Err(Refused::Ourselves);
+        }
+        Ok(theirs)
+    })
+    .await
+}

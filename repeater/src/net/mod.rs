@@ -1,0 +1,200 @@
+//! Peer connections: listening, dialling, hand-shaking, and one task for each connection that runs its session.
+
+mod conn;
+mod half_open;
+mod handshake;
+pub(crate) mod mailbox;
+pub(crate) mod meter;
+mod socket;
+mod stream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bt_wire::ids::PeerId;
+use swarm_core::io::{ConnId, Input, SwarmId};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cache::Cache;
+use crate::driver::{Clock, Outbox};
+use crate::swarms::{Swarm, SwarmTable};
+use half_open::HalfOpen;
+use mailbox::Mailboxes;
+use meter::Meter;
+pub use socket::ListenError;
+use stream::Stream;
+
+/// Dials under way at one time.
+const MAX_DIALS: usize = 48;
+/// Incoming connections that have not shaken hands yet; the oldest gives way to a new one.
+const MAX_HALF_OPEN: usize = 256;
+/// Connections beyond the operator's limit, so that the brain can choose which one to close.
+const SPARE_CONNECTIONS: usize = 32;
+/// Pause after the kernel refused to accept (out of file descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every connection shares.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) peer_id: PeerId,
+    pub(crate) swarms: Arc<SwarmTable>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) boxes: Arc<Mailboxes>,
+    pub(crate) meter: Meter,
+    pub(crate) clock: Clock,
+    pub(crate) facts: mpsc::Sender<Input>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) counters: Counters,
+    pub(crate) limit: AtomicU32,
+    pub(crate) device: Option<String>,
+    listen: Vec<SocketAddr>,
+    next_conn: AtomicU64,
+    dials: Semaphore,
+    half_open: HalfOpen,
+}
+
+/// Byte counters of this run.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Payload handed to sockets.
+    pub(crate) up: AtomicU64,
+    /// Payload taken from sockets.
+    pub(crate) down: AtomicU64,
+    /// Everything else sent and received.
+    pub(crate) overhead: AtomicU64,
+}
+
+/// What [`Network::open`] needs.
+pub(crate) struct Parts {
+    pub(crate) peer_id: PeerId,
+    pub(crate) swarms: Arc<SwarmTable>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) clock: Clock,
+    pub(crate) facts: mpsc::Sender<Input>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) connections: u32,
+    pub(crate) device: Option<String>,
+}
+
+impl Network {
+    /// Listens and starts to accept. The addresses listened on are known afterwards, port 0 resolved.
+    pub(crate) fn open(parts: Parts, listen: &[SocketAddr]) -> Result<Arc<Self>, ListenError> {
+        let device = parts.device.as_deref();
+        let listeners = listen.iter().map(|addr| socket::listen(*addr, device)).collect::<Result<Vec<_>, _>>()?;
+        let bound = |(listener, addr): (&TcpListener, &SocketAddr)| {
+            listener.local_addr().map_err(|cause| ListenError { addr: *addr, cause })
+        };
+        let bound = listeners.iter().zip(listen).map(bound).collect::<Result<Vec<_>, _>>()?;
+        let network = Arc::new(Self {
+            peer_id: parts.peer_id,
+            swarms: parts.swarms,
+            cache: parts.cache,
+            boxes: Arc::new(Mailboxes::default()),
+            meter: Meter::new(parts.clock),
+            clock: parts.clock,
+            facts: parts.facts,
+            outbox: parts.outbox,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            counters: Counters::default(),
+            limit: AtomicU32::new(parts.connections),
+            device: parts.device,
+            listen: bound,
+            next_conn: AtomicU64::new(1),
+            dials: Semaphore::new(MAX_DIALS),
+            half_open: HalfOpen::new(MAX_HALF_OPEN),
+        });
+        network.meter.start(&network.boxes, &network.stop);
+        for listener in listeners {
+            network.tasks.spawn(Arc::clone(&network).accept(listener));
+        }
+        Ok(network)
+    }
+
+    pub(crate) fn listen_addrs(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, addr)) => self.incoming(stream, addr),
+                Err(error) => {
+                    tracing::debug!(%error, "accept");
+                    metrics::counter!("btslave_accept_errors_total").increment(1);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn incoming(self: &Arc<Self>, stream: tokio::net::TcpStream, addr: SocketAddr) {
+        if self.boxes.len() >= self.limit.load(Ordering::Relaxed) as usize + SPARE_CONNECTIONS {
+            metrics::counter!("btslave_connections_refused_total").increment(1);
+            return;
+        }
+        let ticket = self.half_open.enter();
+        let network = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let Ok(mut stream) = Stream::tcp(stream) else { return };
+            let shaken = tokio::select! {
+                () = ticket.evicted() => return,
+                () = network.stop.cancelled() => return,
+                shaken = handshake::incoming(&network, &mut stream) => shaken,
+            };
+            drop(ticket);
+            match shaken {
+                Ok((swarm, theirs)) => conn::run(network, stream, addr, true, swarm, theirs).await,
+                Err(error) => tracing::debug!(%addr, %error, "incoming handshake"),
+            }
+        });
+    }
+
+    /// Dials in the background; failure is reported to the brain.
+    pub(crate) fn dial(self: &Arc<Self>, swarm: SwarmId, addr: SocketAddr) {
+        let network = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let shaken = tokio::select! {
+                () = network.stop.cancelled() => return,
+                shaken = network.outgoing(swarm, addr) => shaken,
+            };
+            match shaken {
+                Ok((stream, swarm, theirs)) => conn::run(network, stream, addr, false, swarm, theirs).await,
+                Err(error) => {
+                    tracing::debug!(%addr, %error, "dial");
+                    // The driver may be gone.
+                    drop(network.facts.send(Input::DialFailed(swarm, addr)).await);
+                }
+            }
+        });
+    }
+
+    async fn outgoing(
+        &self,
+        swarm: SwarmId,
+        addr: SocketAddr,
+    ) -> io::Result<(Stream, Arc<Swarm>, bt_wire::handshake::Handshake)> {
+        let _turn = self.dials.acquire().await.map_err(io::Error::other)?;
+        let gone = || io::Error::other("the swarm was left meanwhile");
+        let swarm = self.swarms.get(swarm).filter(|swarm| swarm.is_joined()).ok_or_else(gone)?;
+        let mut stream = Stream::tcp(socket::dial(addr, &self.listen, self.device.as_deref()).await?)?;
+        let theirs = handshake::outgoing(self, &mut stream, &swarm).await?;
+        Ok((stream, swarm, theirs))
+    }
+
+    fn new_conn(&self) -> ConnId {
+        ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
+    }
+}

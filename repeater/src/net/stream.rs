@@ -1,0 +1,82 @@
+//! The only place that names a transport. Later ones (uTP, SOCKS, each plain or RC4) are more arms of [`Stream`].
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
+use tokio::net::TcpStream;
+
+/// Unsent bytes the kernel may hold, so that a HAVE does not queue up behind megabytes of blocks.
+const NOTSENT_LOWAT: u32 = 512 * 1024;
+
+/// A connected transport.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr(),
+        }
+    }
+
+    pub(crate) async fn read_exact(&mut self, out: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.read_exact(out).await.map(drop),
+        }
+    }
+
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.write_all(bytes).await,
+        }
+    }
+
+    pub(crate) async fn ready(&self, write: bool, read: bool) -> io::Result<Ready> {
+        let interest = match (read, write) {
+            (true, true) => Interest::READABLE | Interest::WRITABLE,
+            (true, false) => Interest::READABLE,
+            (false, true) => Interest::WRITABLE,
+            (false, false) => Interest::ERROR,
+        };
+        match self {
+            Self::Tcp(stream) => stream.ready(interest).await,
+        }
+    }
+
+    pub(crate) fn try_read_vectored(&self, out: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read_vectored(out),
+        }
+    }
+
+    pub(crate) fn try_read(&self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(out),
+        }
+    }
+
+    pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// Ends our side, so that what was written arrives.
+    pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown().await,
+        }
+    }
+}
