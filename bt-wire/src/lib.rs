@@ -11,5 +11,7 @@ pub mod extension;
 pub mod handshake;
 pub mod ids;
 pub mod layout;
+pub mod magnet;
 pub mod message;
+pub mod metainfo;
 pub mod tracker;
