@@ -109,13 +109,19 @@ pub struct Tree {
 
 impl Share {
     fn new(weight: u32) -> Self {
-        Self { tag: 0, weight: weight.max(1) }
+        Self {
+            tag: 0,
+            weight: weight.max(1),
+        }
     }
 }
 
 impl<K: Copy + Ord> Fair<K> {
     fn new() -> Self {
-        Self { queue: BTreeSet::new(), now: 0 }
+        Self {
+            queue: BTreeSet::new(),
+            now: 0,
+        }
     }
 
     fn first(&self) -> Option<K> {
@@ -138,7 +144,11 @@ impl<K: Copy + Ord> Fair<K> {
         self.leave(key, share);
         let start = share.tag.max(self.now);
         // Virtual time is the start tag of what is served in order; a message out of order must not push it on.
-        self.now = self.queue.first().map_or(start, |&(tag, _)| tag.min(start)).max(self.now);
+        self.now = self
+            .queue
+            .first()
+            .map_or(start, |&(tag, _)| tag.min(start))
+            .max(self.now);
         share.tag = start;
         // WEIGHT² keeps three digits for the heaviest weight.
         share.tag += u128::from(bytes) * u128::from(WEIGHT * WEIGHT) / u128::from(share.weight);
@@ -161,7 +171,10 @@ impl Tree {
     /// An empty tree. `rate` in bytes/s, `None` = unlimited; `master_share` as in [`Tree::set_master_share`].
     #[must_use]
     pub fn new(rate: Option<u64>, master_share: f64) -> Self {
-        let node = || ClassNode { share: Share::new(WEIGHT), swarms: Fair::new() };
+        let node = || ClassNode {
+            share: Share::new(WEIGHT),
+            swarms: Fair::new(),
+        };
         let mut tree = Self {
             rate,
             tokens: 0,
@@ -202,21 +215,37 @@ impl Tree {
     pub fn insert(&mut self, peer: ConnId, class: Class, swarm: SwarmId) {
         let want = self.leaves.get(&peer).map_or(0, |leaf| leaf.want);
         self.remove(peer);
-        let node = self.swarms.entry((class, swarm)).or_insert_with(|| SwarmNode {
-            share: Share::new(WEIGHT),
-            peers: Fair::new(),
-            leaves: 0,
-        });
+        let node = self
+            .swarms
+            .entry((class, swarm))
+            .or_insert_with(|| SwarmNode {
+                share: Share::new(WEIGHT),
+                peers: Fair::new(),
+                leaves: 0,
+            });
         node.leaves += 1;
-        self.leaves.insert(peer, Leaf { class, swarm, share: Share::new(WEIGHT), want: 0, granted: 0 });
+        self.leaves.insert(
+            peer,
+            Leaf {
+                class,
+                swarm,
+                share: Share::new(WEIGHT),
+                want: 0,
+                granted: 0,
+            },
+        );
         self.set_want(peer, want);
     }
 
     /// The connection is gone, and what it waited for with it. Unknown ones are ignored.
     pub fn remove(&mut self, peer: ConnId) {
         self.set_want(peer, 0);
-        let Some(leaf) = self.leaves.remove(&peer) else { return };
-        let Some(node) = self.swarms.get_mut(&(leaf.class, leaf.swarm)) else { return };
+        let Some(leaf) = self.leaves.remove(&peer) else {
+            return;
+        };
+        let Some(node) = self.swarms.get_mut(&(leaf.class, leaf.swarm)) else {
+            return;
+        };
         node.leaves -= 1;
         if node.leaves == 0 {
             self.swarms.remove(&(leaf.class, leaf.swarm));
@@ -230,7 +259,10 @@ impl Tree {
             return Grant { bytes, arm: None };
         }
         if !self.leaves.contains_key(&peer) {
-            return Grant { bytes: 0, arm: None };
+            return Grant {
+                bytes: 0,
+                arm: None,
+            };
         }
         self.fill(now);
         let mut granted = 0;
@@ -240,8 +272,15 @@ impl Tree {
             self.charge(peer, granted);
         }
         self.set_want(peer, bytes - granted);
-        let arm = if others_wait { None } else { self.next_wake(now) };
-        Grant { bytes: granted, arm }
+        let arm = if others_wait {
+            None
+        } else {
+            self.next_wake(now)
+        };
+        Grant {
+            bytes: granted,
+            arm,
+        }
     }
 
     /// `bytes` that were granted will not be used after all.
@@ -261,12 +300,18 @@ impl Tree {
 
     /// Hands out what has become free by `now`: each peer at most once, bytes it may use at once, appended to
     /// `grants`. Returns the moment to call it next, `None` when nobody waits.
-    pub fn advance(&mut self, now: Timestamp, grants: &mut Vec<(ConnId, u32)>) -> Option<Timestamp> {
+    pub fn advance(
+        &mut self,
+        now: Timestamp,
+        grants: &mut Vec<(ConnId, u32)>,
+    ) -> Option<Timestamp> {
         self.fill(now);
         let first_grant = grants.len();
         let mut worthwhile = self.worthwhile();
         while let Some(peer) = self.first() {
-            let Some(leaf) = self.leaves.get_mut(&peer) else { break };
+            let Some(leaf) = self.leaves.get_mut(&peer) else {
+                break;
+            };
             let bytes = if self.rate.is_none() {
                 leaf.want
             } else {
@@ -285,7 +330,10 @@ impl Tree {
             self.charge(peer, bytes);
         }
         for (peer, bytes) in &mut grants[first_grant..] {
-            *bytes = self.leaves.get_mut(peer).map_or(0, |leaf| core::mem::take(&mut leaf.granted));
+            *bytes = self
+                .leaves
+                .get_mut(peer)
+                .map_or(0, |leaf| core::mem::take(&mut leaf.granted));
         }
         self.next_wake(now)
     }
@@ -308,9 +356,13 @@ impl Tree {
 
     /// Registers the demand of a leaf, up to the root.
     fn set_want(&mut self, peer: ConnId, want: u32) {
-        let Some(leaf) = self.leaves.get_mut(&peer) else { return };
+        let Some(leaf) = self.leaves.get_mut(&peer) else {
+            return;
+        };
         let had = core::mem::replace(&mut leaf.want, want);
-        let Some(swarm) = self.swarms.get_mut(&(leaf.class, leaf.swarm)) else { return };
+        let Some(swarm) = self.swarms.get_mut(&(leaf.class, leaf.swarm)) else {
+            return;
+        };
         let class = &mut self.classes[leaf.class.at()];
         if had == 0 && want > 0 {
             if swarm.peers.first().is_none() {
@@ -336,12 +388,28 @@ impl Tree {
         if self.rate.is_some() {
             self.tokens -= i128::from(bytes) * MICRO;
         }
-        let Some(leaf) = self.leaves.get_mut(&peer) else { return };
-        let Some(swarm) = self.swarms.get_mut(&(leaf.class, leaf.swarm)) else { return };
+        let Some(leaf) = self.leaves.get_mut(&peer) else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get_mut(&(leaf.class, leaf.swarm)) else {
+            return;
+        };
         let class = &mut self.classes[leaf.class.at()];
-        swarm.peers.charge(peer, &mut leaf.share, bytes, leaf.want > 0);
-        class.swarms.charge(leaf.swarm, &mut swarm.share, bytes, swarm.peers.first().is_some());
-        self.root.charge(leaf.class, &mut class.share, bytes, class.swarms.first().is_some());
+        swarm
+            .peers
+            .charge(peer, &mut leaf.share, bytes, leaf.want > 0);
+        class.swarms.charge(
+            leaf.swarm,
+            &mut swarm.share,
+            bytes,
+            swarm.peers.first().is_some(),
+        );
+        self.root.charge(
+            leaf.class,
+            &mut class.share,
+            bytes,
+            class.swarms.first().is_some(),
+        );
     }
 
     fn fill(&mut self, now: Timestamp) {
@@ -352,12 +420,15 @@ impl Tree {
 
     /// Bytes/s, which is millionths of a byte a microsecond.
     fn fill_rate(&self) -> i128 {
-        self.rate.map_or(0, |rate| i128::from(rate - rate / RESERVE))
+        self.rate
+            .map_or(0, |rate| i128::from(rate - rate / RESERVE))
     }
 
     /// In millionths of a byte.
     fn depth(&self) -> i128 {
-        self.rate.map_or(0, |rate| (i128::from(rate / RESERVE) + i128::from(BURST)) * MICRO)
+        self.rate.map_or(0, |rate| {
+            (i128::from(rate / RESERVE) + i128::from(BURST)) * MICRO
+        })
     }
 
     fn worthwhile(&self) -> u32 {

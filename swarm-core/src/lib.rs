@@ -9,5 +9,6 @@ pub mod bucket;
 pub mod io;
 pub mod node;
 pub mod params;
+pub mod session;
 pub mod time;
 pub mod view;

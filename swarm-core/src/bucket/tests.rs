@@ -19,7 +19,12 @@ impl Line {
         for &(peer, class, swarm) in peers {
             tree.insert(ConnId(peer), class, SwarmId(swarm));
         }
-        Self { tree, now: 0, timer: None, log: Vec::new() }
+        Self {
+            tree,
+            now: 0,
+            timer: None,
+            log: Vec::new(),
+        }
     }
 
     fn request(&mut self, peer: u64, bytes: u32) -> u32 {
@@ -38,8 +43,15 @@ impl Line {
         let mut grants = Vec::new();
         let Some(at) = self.timer else { return grants };
         self.now = self.now.max(at + late);
-        self.timer = self.tree.advance(Timestamp(self.now), &mut grants).map(|at| at.0);
-        self.log.extend(grants.iter().map(|&(peer, bytes)| (self.now, peer.0, u64::from(bytes))));
+        self.timer = self
+            .tree
+            .advance(Timestamp(self.now), &mut grants)
+            .map(|at| at.0);
+        self.log.extend(
+            grants
+                .iter()
+                .map(|&(peer, bytes)| (self.now, peer.0, u64::from(bytes))),
+        );
         grants
     }
 
@@ -57,7 +69,11 @@ impl Line {
     }
 
     fn sum(&self, peers: &[u64], from: u64, to: u64) -> u64 {
-        self.log.iter().filter(|&&(at, peer, _)| at >= from && at < to && peers.contains(&peer)).map(|g| g.2).sum()
+        self.log
+            .iter()
+            .filter(|&&(at, peer, _)| at >= from && at < to && peers.contains(&peer))
+            .map(|g| g.2)
+            .sum()
     }
 
     /// The most bytes in any closed window of a second.
@@ -76,7 +92,11 @@ impl Line {
 }
 
 fn rate() -> impl Strategy<Value = u64> {
-    prop_oneof![1_000u64..100_000, 100_000u64..5_000_000, 5_000_000u64..20_000_000]
+    prop_oneof![
+        1_000u64..100_000,
+        100_000u64..5_000_000,
+        5_000_000u64..20_000_000
+    ]
 }
 
 proptest! {
@@ -167,13 +187,23 @@ proptest! {
 
 #[test]
 fn what_one_side_cannot_use_goes_to_the_other() {
-    let mut line = Line::new(1_000_000, 0.9, &[(0, Class::Masters, 0), (1, Class::Swarm, 0)]);
+    let mut line = Line::new(
+        1_000_000,
+        0.9,
+        &[(0, Class::Masters, 0), (1, Class::Swarm, 0)],
+    );
     line.saturate(&[1], 1 << 20, 5 * SECOND, &[0]);
-    assert!(line.sum(&[1], 0, u64::MAX) >= 4_950_000, "alone it has the whole line");
+    assert!(
+        line.sum(&[1], 0, u64::MAX) >= 4_950_000,
+        "alone it has the whole line"
+    );
     // The master comes back after five idle seconds: its share and no more.
     let before = line.sum(&[1], 0, u64::MAX);
     line.saturate(&[0, 1], 1 << 20, 10 * SECOND, &[0]);
-    let (master, other) = (line.sum(&[0], 0, u64::MAX), line.sum(&[1], 0, u64::MAX) - before);
+    let (master, other) = (
+        line.sum(&[0], 0, u64::MAX),
+        line.sum(&[1], 0, u64::MAX) - before,
+    );
     assert!(master.abs_diff(other * 9) < 400_000, "{master} and {other}");
 }
 
@@ -181,11 +211,21 @@ fn what_one_side_cannot_use_goes_to_the_other() {
 fn unlimited_keeps_no_books_and_a_new_limit_holds_at_once() {
     let mut tree = Tree::new(None, 0.5);
     assert!(tree.is_unlimited());
-    assert_eq!(tree.request(Timestamp(0), ConnId(7), u32::MAX), Grant { bytes: u32::MAX, arm: None });
+    assert_eq!(
+        tree.request(Timestamp(0), ConnId(7), u32::MAX),
+        Grant {
+            bytes: u32::MAX,
+            arm: None
+        }
+    );
     tree.insert(ConnId(7), Class::Swarm, SwarmId(0));
     tree.set_rate(Timestamp(50 * SECOND), Some(1_000));
     let grant = tree.request(Timestamp(50 * SECOND), ConnId(7), 500);
-    assert_eq!((grant.bytes, grant.arm.is_some()), (0, true), "no credit from the time without a limit");
+    assert_eq!(
+        (grant.bytes, grant.arm.is_some()),
+        (0, true),
+        "no credit from the time without a limit"
+    );
     tree.set_rate(Timestamp(50 * SECOND), None);
     let mut grants = Vec::new();
     assert_eq!(tree.advance(Timestamp(50 * SECOND), &mut grants), None);
@@ -202,6 +242,9 @@ fn control_bytes_are_paid_for_by_later_grants_and_refunds_return() {
     line.tree.spend(Timestamp(line.now), ConnId(0), 50_000);
     assert_eq!(line.request(0, 3_000), 0);
     let at = line.timer.expect("it waits");
-    assert!((1_500_000..1_600_000).contains(&at), "half a second to pay back: {at}");
+    assert!(
+        (1_500_000..1_600_000).contains(&at),
+        "half a second to pay back: {at}"
+    );
     assert_eq!(line.fire(0), [(ConnId(0), 3_000)]);
 }
