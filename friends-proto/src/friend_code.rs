@@ -1,13 +1,14 @@
 //! The friend code: an identity short enough to paste in a chat, `bs1…`, with hints where to look for it.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
 use bech32::{Bech32m, Hrp};
 
+use crate::hint::MAX_NAME;
+pub use crate::hint::{Hint, HintError, Host};
 use crate::identity::{KeyError, PUBLIC_BYTES, PublicKey};
 
 /// The human-readable part: a code begins with it and `1`.
@@ -16,8 +17,6 @@ const HRP: Hrp = Hrp::parse_unchecked("bs");
 const VERSION: u8 = 1;
 /// Hints a code may carry.
 pub const MAX_HINTS: usize = 4;
-/// Characters of a host name (RFC 1035, 2.3.4).
-const MAX_NAME: usize = 253;
 /// Longest text looked at: `bs1` + 53 data characters (33 bytes) + 6 of checksum, and four hints of `@name:65535`.
 const MAX_TEXT: usize = 62 + MAX_HINTS * (MAX_NAME + 7);
 
@@ -26,23 +25,6 @@ const MAX_TEXT: usize = 62 + MAX_HINTS * (MAX_NAME + 7);
 pub struct FriendCode {
     key: PublicKey,
     hints: Vec<Hint>,
-}
-
-/// Where the friend may be found. Unauthenticated: whoever passed the code on may have written it,
-/// so the dial policy applies to it as to any address a peer named.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Hint {
-    host: Host,
-    port: u16,
-}
-
-/// The host of a [`Hint`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Host {
-    /// An address; IPv6 is written in brackets.
-    Ip(IpAddr),
-    /// A DNS name in lower case: 1 to 253 letters, digits, `-`, `_` and `.`, the last label not a number.
-    Name(String),
 }
 
 /// Why a text is no friend code.
@@ -76,17 +58,6 @@ pub enum FriendCodeError {
     /// A hint is not `host:port`.
     #[error("a hint of the friend code is not @host:port: {0}")]
     Hint(#[from] HintError),
-}
-
-/// Why a text is no hint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HintError {
-    /// No `:port` at the end, or not 1 to 65535 in plain digits.
-    #[error("the port must be a number from 1 to 65535")]
-    Port,
-    /// Neither a DNS name, nor an IPv4 address, nor an IPv6 address in brackets.
-    #[error("the host must be a name, an IPv4 address, or an IPv6 address in [brackets]")]
-    Host,
 }
 
 impl FriendCode {
@@ -184,97 +155,10 @@ impl fmt::Display for FriendCode {
     }
 }
 
-impl Hint {
-    /// An address to try.
-    ///
-    /// # Errors
-    /// [`HintError::Port`] when `port` is 0.
-    pub fn from_ip(ip: IpAddr, port: u16) -> Result<Self, HintError> {
-        if port == 0 {
-            Err(HintError::Port)
-        } else {
-            Ok(Self {
-                host: Host::Ip(ip),
-                port,
-            })
-        }
-    }
-
-    /// The host.
-    #[must_use]
-    pub fn host(&self) -> &Host {
-        &self.host
-    }
-
-    /// The port, never 0.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl FromStr for Hint {
-    type Err = HintError;
-
-    /// Reads `host:port`, without the `@`.
-    fn from_str(text: &str) -> Result<Self, HintError> {
-        let (host, port) = text.rsplit_once(':').ok_or(HintError::Port)?;
-        let plain = (1..=5).contains(&port.len())
-            && !port.starts_with('0')
-            && port.bytes().all(|b| b.is_ascii_digit());
-        let port = if plain {
-            port.parse().map_err(|_| HintError::Port)?
-        } else {
-            return Err(HintError::Port);
-        };
-        Ok(Self {
-            host: parse_host(host)?,
-            port,
-        })
-    }
-}
-
-fn parse_host(text: &str) -> Result<Host, HintError> {
-    if let Some(inner) = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
-        return inner
-            .parse::<Ipv6Addr>()
-            .map(|ip| Host::Ip(ip.into()))
-            .map_err(|_| HintError::Host);
-    }
-    if let Ok(ip) = text.parse::<Ipv4Addr>() {
-        return Ok(Host::Ip(ip.into()));
-    }
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    // A last label of digits or "0x…" would be read as an IPv4 address by some resolvers (WHATWG URL, "ends in a number").
-    let last = text.rsplit('.').next().unwrap_or_default();
-    let number = last.bytes().all(|b| b.is_ascii_digit())
-        || last.get(..2).is_some_and(|p| p.eq_ignore_ascii_case("0x"));
-    if text.len() > MAX_NAME || number || !text.split('.').all(label) {
-        return Err(HintError::Host);
-    }
-    Ok(Host::Name(text.to_ascii_lowercase()))
-}
-
-impl fmt::Display for Hint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
-            Host::Ip(IpAddr::V4(ip)) => write!(f, "{ip}:{}", self.port),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -294,7 +178,7 @@ mod tests {
             any::<[u8; 16]>().prop_map(|ip| Host::Ip(IpAddr::from(ip))),
             "([a-z0-9_-]{1,20}\\.){0,4}[a-wyz][a-z-]{0,20}".prop_map(Host::Name),
         ];
-        (host, 1_u16..).prop_map(|(host, port)| Hint { host, port })
+        (host, 1_u16..).prop_map(|(host, port)| Hint::new(host, port))
     }
 
     proptest! {
@@ -398,53 +282,5 @@ mod tests {
             .chars()
             .collect();
         assert_eq!(text.parse::<FriendCode>(), Err(FriendCodeError::Damaged));
-    }
-
-    #[test]
-    fn hints_are_read_strictly() {
-        for good in [
-            "example.org:6881",
-            "192.0.2.1:1",
-            "[2001:db8::1]:65535",
-            "a_b-c.example:80",
-            "localhost:9",
-        ] {
-            assert_eq!(
-                good.parse::<Hint>().map(|hint| hint.to_string()),
-                Ok(good.to_owned())
-            );
-        }
-        assert_eq!(
-            "Example.ORG:1".parse::<Hint>().map(|hint| hint.to_string()),
-            Ok("example.org:1".to_owned())
-        );
-        for bad in [
-            "a", "a:", "a:0", "a:01", "a:+1", "a:65536", "a: 1", "a:123456",
-        ] {
-            assert_eq!(bad.parse::<Hint>(), Err(HintError::Port), "{bad}");
-        }
-        for bad in [
-            "::1:5",
-            "[::1:5",
-            "[192.0.2.1]:5",
-            ":5",
-            "a..b:5",
-            "é:5",
-            "1.2.3:5",
-            "1.2.3.4.5:5",
-            "x.0x7f:5",
-            "0x7f000001:5",
-            "a/b:5",
-        ] {
-            assert_eq!(bad.parse::<Hint>(), Err(HintError::Host), "{bad}");
-        }
-        assert_eq!(
-            format!("{}:5", "a".repeat(64)).parse::<Hint>(),
-            Err(HintError::Host)
-        );
-        assert_eq!(
-            format!("{}a:5", "a.".repeat(127)).parse::<Hint>(),
-            Err(HintError::Host)
-        );
     }
 }

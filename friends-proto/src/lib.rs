@@ -5,4 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod friend_code;
+mod hint;
 pub mod identity;

@@ -1,5 +1,7 @@
 //! qBittorrent, with answers as 4.5.2 (Web API 2.8.19) gives them, and the login of 5.2.
 
+#![forbid(unsafe_code)]
+
 use bt_wire::ids::InfoHash;
 use master_link::{MasterRpc, Received, RpcConfig, RpcError, RpcKind, TorrentState};
 use serde_json::{Value, json};

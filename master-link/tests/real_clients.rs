@@ -1,6 +1,8 @@
-//! The real programs, on loopback: `cargo test --release -p master-link --test real_clients -- --ignored`.
+//! The real programs, on loopback: `cargo test --release -p master-link --features real-clients`.
 //!
 //! Needs `transmission-daemon` and `qbittorrent-nox` (with its old default login admin/adminadmin, up to 4.5) on the PATH.
+
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -247,7 +249,6 @@ async fn check_unfinished(client: &Client, rpc: &MasterRpc, content: &Content) {
 }
 
 #[tokio::test]
-#[ignore = "needs transmission-daemon"]
 async fn transmission_tells_what_it_misses() {
     let content = Content::new();
     let (client, rpc) = Client::transmission(&content, two_of_them).started().await;
@@ -257,7 +258,6 @@ async fn transmission_tells_what_it_misses() {
 }
 
 #[tokio::test]
-#[ignore = "needs qbittorrent-nox and transmission-daemon"]
 async fn qbittorrent_tells_what_it_misses_and_dials_whom_we_name() {
     let content = Content::new();
     let (client, rpc) = Client::qbittorrent(&content, two_of_them).started().await;

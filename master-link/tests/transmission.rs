@@ -1,5 +1,7 @@
 //! Transmission, with answers as Transmission 3.00 gives them.
 
+#![forbid(unsafe_code)]
+
 use bt_wire::ids::InfoHash;
 use master_link::{MasterRpc, Received, RpcConfig, RpcError, RpcKind, TorrentState};
 use serde_json::json;
@@ -78,56 +80,27 @@ async fn test_logs_in_and_tells_version_and_port() {
     assert_eq!(server.received_requests().await.expect("recorded").len(), 3);
 }
 
+fn torrent(
+    hash: &str,
+    status: i64,
+    bytes: (i64, i64, i64),
+    metadata: f64,
+    private: bool,
+) -> serde_json::Value {
+    let (left, have, total) = bytes;
+    json!({"hashString": hash, "haveValid": have, "isPrivate": private, "leftUntilDone": left,
+        "metadataPercentComplete": metadata, "name": "n", "status": status, "totalSize": total})
+}
+
 #[tokio::test]
 async fn torrents_in_every_state() {
-    let torrent = |hash: &str,
-                   status: i64,
-                   left: i64,
-                   have: i64,
-                   total: i64,
-                   metadata: f64,
-                   private: bool| {
-        json!({"hashString": hash, "haveValid": have, "isPrivate": private, "leftUntilDone": left,
-            "metadataPercentComplete": metadata, "name": "n", "status": status, "totalSize": total})
-    };
+    let hash = |n: u8| format!("{n:02x}").repeat(20);
     let list = [
-        torrent(
-            "f32ee5e9ba5fd8d979c33501ea7acd9ceca4a46f",
-            6,
-            0,
-            300_000,
-            300_000,
-            1.0,
-            false,
-        ),
-        torrent(PART, 4, 934_464, 65536, 1_000_000, 1.0, true),
-        torrent(
-            "1212121212121212121212121212121212121212",
-            4,
-            0,
-            0,
-            0,
-            0.0,
-            false,
-        ),
-        torrent(
-            "1312121212121212121212121212121212121212",
-            2,
-            0,
-            5,
-            5,
-            1.0,
-            false,
-        ),
-        torrent(
-            "1412121212121212121212121212121212121212",
-            3,
-            5,
-            0,
-            5,
-            1.0,
-            false,
-        ),
+        torrent(&hash(1), 6, (0, 300_000, 300_000), 1.0, false),
+        torrent(PART, 4, (934_464, 65536, 1_000_000), 1.0, true),
+        torrent(&hash(2), 4, (0, 0, 0), 0.0, false),
+        torrent(&hash(3), 2, (0, 5, 5), 1.0, false),
+        torrent(&hash(4), 3, (5, 0, 5), 1.0, false),
     ];
     let server = transmission(
         json!({"method": "torrent-get"}),
