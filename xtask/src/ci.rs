@@ -5,16 +5,15 @@ use std::time::Instant;
 
 use crate::{run, test, tidy};
 
-/// Runs the steps in order; the first that fails ends it.
+/// Runs the steps in order; the first that fails ends it. The tests are the last.
 ///
 /// # Errors
-/// The first failed step's.
-pub(crate) fn run() -> anyhow::Result<()> {
+/// The first failed step's; failed tests are told in the outcome.
+pub(crate) fn run() -> anyhow::Result<test::Outcome> {
     let started = Instant::now();
     step("fmt", || {
         run::stream(&mut run::cargo(["fmt", "--all", "--check"]))
     })?;
-    step("tidy", tidy::run)?;
     step("deny", deny)?;
     step("clippy", || {
         let args = [
@@ -32,22 +31,25 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let mut doc = run::cargo(["doc", "--release", "--workspace", "--no-deps"]);
         run::stream(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
-    step("test", || {
+    // Needs the program for its default configuration, so it comes after what needs no build.
+    step("tidy", tidy::run)?;
+    let tests = step("test", || {
         test::run(&test::Args {
             install_clients: true,
             filter: None,
         })
     })?;
-    eprintln!("ci: all green in {} s", started.elapsed().as_secs());
-    Ok(())
+    let word = if tests.green { "all green" } else { "FAILED" };
+    println!("ci: {word} after {} s", started.elapsed().as_secs());
+    Ok(tests)
 }
 
-fn step(name: &str, body: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    eprintln!("ci: {name} …");
+fn step<T>(name: &str, body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    println!("ci: {name} …");
     let started = Instant::now();
     let result = body();
-    let word = if result.is_ok() { "ok" } else { "FAILED" };
-    eprintln!(
+    let word = if result.is_ok() { "done" } else { "FAILED" };
+    println!(
         "ci: {name} {word} after {:.1} s",
         started.elapsed().as_secs_f64()
     );

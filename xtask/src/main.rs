@@ -40,7 +40,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match dispatch(Menu::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("error: {e:#}");
             ExitCode::FAILURE
@@ -48,13 +48,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> anyhow::Result<()> {
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     std::env::set_current_dir(run::root())?;
     match command {
-        Command::Ci => ci::run(),
-        Command::Test(args) => test::run(&args),
-        Command::Tidy => tidy::run(),
-        Command::Audit => tools::audit(),
-        Command::Fuzz(args) => tools::fuzz(&args),
+        Command::Ci => return Ok(ended(&ci::run()?)),
+        Command::Test(args) => return Ok(ended(&test::run(&args)?)),
+        Command::Tidy => tidy::run()?,
+        Command::Audit => tools::audit()?,
+        Command::Fuzz(args) => tools::fuzz(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tests' sums are the last line of all.
+fn ended(outcome: &test::Outcome) -> ExitCode {
+    println!("{}", outcome.last_line);
+    if outcome.green {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
-
 use crate::{clients, run};
 
 /// All tests together may take this long.
@@ -52,46 +50,68 @@ impl Count {
     }
 }
 
-/// Runs everything; the last line of standard output is `N passed, N failed, N skipped`.
+/// How all tests ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) green: bool,
+    /// `N passed, N failed, N skipped`: to be the last line that anyone prints
+    pub(crate) last_line: String,
+}
+
+/// Runs everything. What does not build or crashes counts as one failure.
 ///
 /// # Errors
-/// A test failed, or something does not build.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+/// The clients cannot be installed, or the tests take too long.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let started = Instant::now();
+    let mut count = Count::default();
     // The end-to-end tests start the programs as a user would.
-    run::stream(&mut run::cargo([
+    let built = run::stream(&mut run::cargo([
         "build",
         "--release",
         "--workspace",
         "--bins",
-    ]))?;
-    if args.install_clients {
-        clients::install(&missing_packages()?)?;
+    ]));
+    if let Err(e) = &built {
+        println!("{e:#}");
     }
-    let mut count = Count::default();
-    let filter = args.filter.as_deref();
-    let all = ["test", "--release", "--workspace", "--no-fail-fast", "--"];
-    let mut green = cargo_test(all.into_iter().chain(filter), None, started, &mut count)?;
-    let e2e = [
-        "test",
-        "--release",
-        "--package",
-        "tests",
-        "--test",
-        "e2e",
-        "--",
-    ];
-    green &= cargo_test(
-        e2e.into_iter().chain(filter),
-        Some("1"),
-        started,
-        &mut count,
-    )?;
-    summary(&count, &missing_packages()?);
-    if count.failed > 0 || !green {
-        bail!("tests failed");
+    let mut green = built.is_ok();
+    if green {
+        if args.install_clients {
+            clients::install(&missing_packages()?)?;
+        }
+        let filter = args.filter.as_deref();
+        let all = ["test", "--release", "--workspace", "--no-fail-fast", "--"];
+        green &= cargo_test(all.into_iter().chain(filter), None, started, &mut count)?;
+        let e2e = [
+            "test",
+            "--release",
+            "--package",
+            "tests",
+            "--test",
+            "e2e",
+            "--",
+        ];
+        green &= cargo_test(
+            e2e.into_iter().chain(filter),
+            Some("1"),
+            started,
+            &mut count,
+        )?;
     }
-    Ok(())
+    if !green && count.failed == 0 {
+        println!("a program does not build, or crashed");
+        count.failed = 1;
+    }
+    left_out(&count)?;
+    let last_line = format!(
+        "{} passed, {} failed, {} skipped",
+        count.passed, count.failed, count.skipped
+    );
+    Ok(Outcome {
+        green: count.failed == 0,
+        last_line,
+    })
 }
 
 fn cargo_test<'a>(
@@ -134,21 +154,21 @@ fn missing_packages() -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
-fn summary(count: &Count, missing: &[String]) {
+/// Names the tests that were left out, and what would bring them.
+fn left_out(count: &Count) -> anyhow::Result<()> {
     println!();
-    if !count.left_out.is_empty() {
-        println!("left out, {} in number:", count.left_out.len());
-        for line in &count.left_out {
-            println!("  {line}");
-        }
+    if count.left_out.is_empty() {
+        return Ok(());
     }
+    println!("left out, {} in number:", count.left_out.len());
+    for line in &count.left_out {
+        println!("  {line}");
+    }
+    let missing = missing_packages()?;
     if !missing.is_empty() {
         println!("to bring them: apt-get install -y {}", missing.join(" "));
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        count.passed, count.failed, count.skipped
-    );
+    Ok(())
 }
 
 #[cfg(test)]
