@@ -2,38 +2,42 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bt_wire::ids::InfoHash;
 use bt_wire::layout::Layout;
-use bytes::Bytes;
+use bt_wire::magnet::Magnet;
+use bt_wire::metainfo::{Metainfo, NotJoinable};
 use parking_lot::{Mutex, RwLock};
 use swarm_core::io::{Geometry, Hold, Origin, SwarmFact, SwarmId};
 
 use crate::cache::{KeptContent, PieceHash, is_piece};
+use crate::net::MetadataTurn;
 
-/// A torrent's metadata, as far as moving its bytes needs it.
+/// A torrent that can be joined: its metadata and its geometry.
 #[derive(Debug, Clone)]
 pub struct Torrent {
     /// Geometry.
     pub layout: Layout,
-    /// SHA-1 of each piece, 20 bytes each.
-    pub hashes: Bytes,
-    /// The info dictionary's exact bytes: what `ut_metadata` serves.
-    pub info: Bytes,
-    /// Display name.
-    pub name: String,
-    /// BEP 27.
-    pub private: bool,
+    /// Everything its metainfo says.
+    pub meta: Arc<Metainfo>,
 }
 
 impl Torrent {
+    /// From parsed metainfo.
+    ///
+    /// # Errors
+    /// It cannot be joined (v2 only).
+    pub fn new(meta: Metainfo) -> Result<Self, NotJoinable> {
+        meta.joinable()?;
+        Ok(Self { layout: meta.layout()?, meta: Arc::new(meta) })
+    }
+
     /// What piece `index` must hash to; none past the end.
     #[must_use]
     pub fn piece_hash(&self, index: u32) -> Option<PieceHash> {
-        let at = (index as usize).checked_mul(20)?;
-        self.hashes.get(at..at.checked_add(20)?)?.try_into().ok().map(PieceHash::Sha1)
+        self.meta.piece_hash(index).map(PieceHash::Sha1)
     }
 }
 
@@ -50,8 +54,8 @@ pub struct Swarm {
     joined: AtomicBool,
     /// Origin and pin to repeat to the brain when the metadata arrives.
     named: Mutex<Option<(Origin, bool)>>,
-    /// Payload bytes handed to sockets, this run.
-    pub(crate) sent: AtomicU64,
+    /// Who may fetch the metadata, and who gave a wrong one.
+    pub(crate) metadata: MetadataTurn,
 }
 
 impl std::fmt::Debug for Swarm {
@@ -71,7 +75,7 @@ impl Swarm {
             trackers: Mutex::new(Vec::new()),
             joined: AtomicBool::new(false),
             named: Mutex::new(None),
-            sent: AtomicU64::new(0),
+            metadata: MetadataTurn::default(),
         }
     }
 
@@ -90,7 +94,7 @@ impl Swarm {
     /// Display name: the metadata's, else what the magnet link or feed said.
     #[must_use]
     pub fn name(&self) -> String {
-        self.torrent.get().map_or_else(|| self.name.lock().clone(), |torrent| torrent.name.clone())
+        self.torrent.get().map_or_else(|| self.name.lock().clone(), |torrent| torrent.meta.display_name())
     }
 
     /// Announce tiers (BEP 12), as named so far.
@@ -108,7 +112,7 @@ impl Swarm {
     /// BEP 27; false while the metadata is unknown.
     #[must_use]
     pub fn is_private(&self) -> bool {
-        self.torrent.get().is_some_and(|torrent| torrent.private)
+        self.torrent.get().is_some_and(|torrent| torrent.meta.private)
     }
 
     pub(crate) fn set_joined(&self, joined: bool) {
@@ -165,6 +169,31 @@ pub struct Add {
     pub origin: Origin,
     /// Never leave it by the brain's own decision.
     pub pinned: bool,
+}
+
+impl Add {
+    /// A parsed .torrent file.
+    ///
+    /// # Errors
+    /// It cannot be joined (v2 only).
+    pub fn from_metainfo(meta: Metainfo, origin: Origin) -> Result<Self, NotJoinable> {
+        let (info_hash, name, trackers) = (meta.info_hash(), meta.display_name(), meta.trackers.clone());
+        Ok(Self { info_hash, name, torrent: Some(Torrent::new(meta)?), trackers, origin, pinned: false })
+    }
+
+    /// A magnet link. Its `x.pe` peers are to be told with [`SwarmFact::Peers`] once it is added.
+    #[must_use]
+    pub fn from_magnet(magnet: &Magnet, origin: Origin) -> Self {
+        let info_hash = magnet.info_hash();
+        Self {
+            info_hash,
+            name: magnet.name.clone().unwrap_or_else(|| info_hash.to_string()),
+            torrent: None,
+            trackers: magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+            origin,
+            pinned: false,
+        }
+    }
 }
 
 /// Kept content is not what its torrent says.

@@ -56,6 +56,12 @@ pub struct Complete {
 }
 
 impl Complete {
+    /// Piece index.
+    #[must_use]
+    pub fn piece(&self) -> u32 {
+        self.key.1
+    }
+
     /// Whether the hash matched.
     #[must_use]
     pub fn ok(&self) -> bool {
@@ -82,6 +88,12 @@ impl Fetching {
     #[must_use]
     pub fn key(&self) -> Key {
         self.key
+    }
+
+    /// Complete or abandoned: nothing can be added to it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.progress.lock().buffer.is_none()
     }
 
     /// Adds connections that shall hear HAVE when the piece verifies.

@@ -258,6 +258,11 @@ impl EngineHandle {
     /// # Errors
     /// The engine has stopped.
     pub async fn master_fact(&self, master: MasterId, fact: MasterFact) -> Result<(), Stopped> {
+        match &fact {
+            MasterFact::Configured { .. } => drop(self.network.masters.lock().insert(master)),
+            MasterFact::Removed => drop(self.network.masters.lock().remove(&master)),
+            MasterFact::Resolved(_) | MasterFact::PeerPort(_) | MasterFact::Invited(_) => {}
+        }
         self.input(Input::Master(master, fact)).await
     }
 
@@ -328,8 +333,7 @@ impl EngineHandle {
 
     /// Closes all connections (what they have queued may still go out until the deadline), then stops the driver.
     pub async fn shutdown(&self, deadline: Duration) {
-        self.network.stop.cancel();
-        self.network.tasks.close();
+        self.network.close();
         if tokio::time::timeout(deadline, self.network.tasks.wait()).await.is_err() {
             tracing::warn!("connections did not end in time");
         }

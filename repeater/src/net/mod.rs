@@ -4,10 +4,13 @@ mod conn;
 mod half_open;
 mod handshake;
 pub(crate) mod mailbox;
+mod metadata;
 pub(crate) mod meter;
+mod pex;
 mod socket;
 mod stream;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +18,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bt_wire::ids::PeerId;
-use swarm_core::io::{ConnId, Input, SwarmId};
+use parking_lot::Mutex;
+use swarm_core::io::{CloseReason, ConnId, Input, MasterId, SwarmId};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +31,7 @@ use crate::swarms::{Swarm, SwarmTable};
 use half_open::HalfOpen;
 use mailbox::Mailboxes;
 use meter::Meter;
+pub(crate) use metadata::MetadataTurn;
 pub use socket::ListenError;
 use stream::Stream;
 
@@ -55,6 +60,8 @@ pub(crate) struct Network {
     pub(crate) counters: Counters,
     pub(crate) limit: AtomicU32,
     pub(crate) device: Option<String>,
+    /// Masters configured: with one, we say so to other slaves.
+    pub(crate) masters: Mutex<BTreeSet<MasterId>>,
     listen: Vec<SocketAddr>,
     next_conn: AtomicU64,
     dials: Semaphore,
@@ -107,6 +114,7 @@ impl Network {
             counters: Counters::default(),
             limit: AtomicU32::new(parts.connections),
             device: parts.device,
+            masters: Mutex::default(),
             listen: bound,
             next_conn: AtomicU64::new(1),
             dials: Semaphore::new(MAX_DIALS),
@@ -192,6 +200,15 @@ impl Network {
         let mut stream = Stream::tcp(socket::dial(addr, &self.listen, self.device.as_deref()).await?)?;
         let theirs = handshake::outgoing(self, &mut stream, &swarm).await?;
         Ok((stream, swarm, theirs))
+    }
+
+    /// No new connections; those there are close.
+    pub(crate) fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        for mailbox in self.boxes.all() {
+            mailbox.close(CloseReason::Ours);
+        }
     }
 
     fn new_conn(&self) -> ConnId {
