@@ -1,0 +1,117 @@
+//! What all decisions share: the moment, the limits, the stock, the line, the outgoing orders.
+
+use crate::io::{ConnId, Note, Order, Output, SwarmId};
+use crate::params::Params;
+use crate::peer::Meter;
+use crate::time::Timestamp;
+use std::collections::{BTreeSet, VecDeque};
+
+/// Randomness from the seed alone (splitmix64).
+#[derive(Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+}
+
+/// Permits taken, in bytes. Mirrors the shell's count; never ahead of it when pieces come free.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stock {
+    pub(crate) used: u64,
+    pub(crate) fetching: u64,
+    pub(crate) retiring: u64,
+    pub(crate) peak: u64,
+    /// The longest piece among joined swarms: the slot kept free for moving between tiers.
+    pub(crate) longest: u64,
+}
+
+/// The shared state of one node.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) now: Timestamp,
+    pub(crate) params: Params,
+    pub(crate) out: VecDeque<Output>,
+    pub(crate) rng: Rng,
+    pub(crate) stock: Stock,
+    pub(crate) up: Meter,
+    pub(crate) down: Meter,
+    pub(crate) wasted: u64,
+    pub(crate) probed: f64,
+    pub(crate) paused: bool,
+    /// Connections that would be leased more if there were room.
+    pub(crate) starved: BTreeSet<(SwarmId, ConnId)>,
+    /// Room came free, or could be made: starved connections get another look.
+    pub(crate) freed: bool,
+    /// Bytes that a swarm could not find room for in its own stock.
+    pub(crate) room_wanted: u64,
+    /// The shell had no permit: nothing new before then.
+    pub(crate) no_room_until: Timestamp,
+    pub(crate) slave_key: u64,
+    pub(crate) masters_configured: bool,
+}
+
+impl Desk {
+    pub(crate) fn new(params: Params, seed: u64) -> Self {
+        Self {
+            now: Timestamp::ZERO,
+            params,
+            out: VecDeque::new(),
+            rng: Rng::new(seed),
+            stock: Stock::default(),
+            up: Meter::default(),
+            down: Meter::default(),
+            wasted: 0,
+            probed: 0.0,
+            paused: false,
+            starved: BTreeSet::new(),
+            freed: false,
+            room_wanted: 0,
+            no_room_until: Timestamp::ZERO,
+            slave_key: 0,
+            masters_configured: false,
+        }
+    }
+
+    pub(crate) fn order(&mut self, conn: ConnId, order: Order) {
+        self.out.push_back(Output::Order(conn, order));
+    }
+
+    pub(crate) fn note(&mut self, note: Note) {
+        self.out.push_back(Output::Note(note));
+    }
+
+    /// What the cache may hold: one slot stays free for moving where there is a disk tier.
+    pub(crate) fn cap(&self) -> u64 {
+        let limits = &self.params.limits;
+        if limits.cache_memory < limits.cache { limits.cache.saturating_sub(self.stock.longest) } else { limits.cache }
+    }
+
+    /// A permit of so many bytes can be taken now.
+    pub(crate) fn has_room(&self, permit: u64) -> bool {
+        self.stock.used + permit <= self.cap()
+            && self.stock.fetching + permit <= self.params.limits.cache_memory.max(permit).min(self.cap())
+            && self.now >= self.no_room_until
+    }
+
+    pub(crate) fn take(&mut self, permit: u64) {
+        self.stock.used += permit;
+        self.stock.fetching += permit;
+        self.stock.peak = self.stock.peak.max(self.stock.used);
+    }
+
+    /// What the upload line can carry, bytes/s: its limit, or one and a half times the best rate seen, at least
+    /// 2 MiB/s, so that an idle or slow start does not lock it in.
+    pub(crate) fn capacity(&self) -> f64 {
+        self.params.limits.upload.map_or(self.probed.max((2u32 << 20).into()), |limit| limit as f64)
+    }
+}

@@ -1,0 +1,382 @@
+//! What is fetched, from whom, and when: plans, leases, the pipe kept full.
+
+use crate::io::{ConnId, Fetch, LeaseEnd, Order};
+use crate::node::desk::Desk;
+use crate::peer::Lease;
+use crate::policy::evict::Purpose;
+use crate::policy::stop_loss::{self, StopLossFacts};
+use crate::policy::{forward, pick, piece_yield};
+use crate::swarm::{Active, Stage, Swarm, Ties, Why};
+use crate::time::Timestamp;
+use bt_wire::layout::BLOCK;
+use core::ops::Range;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Entries of a plan looked at for one connection before giving up until the next event.
+const LOOK: usize = 2048;
+/// A plan that ran out is not rebuilt more often.
+const REBUILD: Duration = Duration::from_millis(100);
+
+enum Choice {
+    Lease(u32, Why),
+    Nothing,
+    NoRoom,
+}
+
+impl Swarm {
+    /// Free repeating is on and worth it for pieces of this size (policy.md: at most an eighth of the cache).
+    pub(crate) fn repeats(&self, desk: &Desk) -> bool {
+        let limits = &desk.params.limits;
+        limits.repeat && self.caches() && self.pieces() > 1 && self.permit() <= limits.cache / 8
+    }
+
+    pub(crate) fn loss(&self, desk: &Desk) -> StopLossFacts {
+        StopLossFacts {
+            taken: self.account.taken.saturating_sub(self.account.forgiven),
+            in_flight: self.account.in_flight,
+            given: self.account.given,
+            piece: self.permit(),
+            cache: desk.params.limits.cache,
+        }
+    }
+
+    /// Leases more to one connection until its pipe is full or there is nothing for it.
+    pub(crate) fn top_up(&mut self, desk: &mut Desk, conn: ConnId) {
+        if !self.joined() || !self.caches() || desk.paused {
+            return;
+        }
+        let waits = self.master_demand();
+        for _ in 0..4096 {
+            let Some(peer) = self.peers.get(&conn) else { return };
+            let rate = peer.down_rate();
+            let depth =
+                if waits { pick::master_depth(rate, self.permit()) } else { pick::free_depth(rate) };
+            if !peer.may_fetch() || peer.outstanding >= depth.min(desk.cap() / 2) {
+                return;
+            }
+            match self.choose(desk, conn, waits) {
+                Choice::Lease(piece, why) => self.lease(desk, conn, piece, why, rate),
+                Choice::Nothing => return self.endgame(desk, conn, waits),
+                Choice::NoRoom => {
+                    desk.starved.insert((self.id, conn));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn choose(&mut self, desk: &mut Desk, conn: ConnId, waits: bool) -> Choice {
+        if let Some(choice) = self.unfinished(desk, conn) {
+            return choice;
+        }
+        if waits {
+            let payers = forward::payers_turn(self.fetches.0, self.fetches.1);
+            if payers && let Choice::Lease(piece, why) = self.choose_free(desk, conn) {
+                return Choice::Lease(piece, why);
+            }
+            let Some(piece) = self.best_planned(desk, conn, Why::Master) else { return Choice::Nothing };
+            return self.with_room(desk, piece, Why::Master, Purpose::Master);
+        }
+        self.choose_free(desk, conn)
+    }
+
+    /// A piece begun, with blocks nobody is asked for.
+    fn unfinished(&self, desk: &Desk, conn: ConnId) -> Option<Choice> {
+        let peer = self.peers.get(&conn)?;
+        let fits = |piece: &&u32| {
+            let alone = self.alone.contains(*piece) && self.active.get(*piece).is_some_and(|a| a.got > 0);
+            peer.offers(**piece, desk.now) && !peer.leases.contains_key(*piece) && !alone
+        };
+        let piece = *self.partial.iter().find(fits)?;
+        Some(Choice::Lease(piece, self.active.get(&piece)?.why))
+    }
+
+    fn choose_free(&mut self, desk: &mut Desk, conn: ConnId) -> Choice {
+        if !self.repeats(desk) || self.allow <= 0.0 || !stop_loss::allows(self.loss(desk)) {
+            return Choice::Nothing;
+        }
+        let Some(piece) = self.best_planned(desk, conn, Why::Free) else { return Choice::Nothing };
+        let copies = self.avail.copies(piece);
+        self.with_room(desk, piece, Why::Free, Purpose::Free(copies))
+    }
+
+    fn with_room(&mut self, desk: &mut Desk, piece: u32, why: Why, purpose: Purpose) -> Choice {
+        if !desk.has_room(self.permit()) {
+            self.make_room(desk, purpose);
+            return Choice::NoRoom;
+        }
+        if !self.keeps_one_absent(desk, purpose) {
+            return Choice::NoRoom;
+        }
+        Choice::Lease(piece, why)
+    }
+
+    fn wanted(&self, piece: u32, why: Why) -> bool {
+        !self.active.contains_key(&piece)
+            && match why {
+                Why::Master => self.master_lacks(piece),
+                Why::Free => self.avail.copies(piece) >= piece_yield::threshold(self.avail.downloaders),
+            }
+    }
+
+    /// The best absent piece of a plan that this connection has.
+    fn best_planned(&mut self, desk: &mut Desk, conn: ConnId, why: Why) -> Option<u32> {
+        let built = if why == Why::Master { self.master_plan.built } else { self.free_plan.built };
+        let queue_empty = match why {
+            Why::Master => self.master_plan.queue.is_empty(),
+            Why::Free => self.free_plan.queue.is_empty(),
+        };
+        if queue_empty && built.is_none_or(|at| desk.now.since(at) >= REBUILD) {
+            self.rebuild(desk, why);
+        }
+        let mut queue = core::mem::take(match why {
+            Why::Master => &mut self.master_plan.queue,
+            Why::Free => &mut self.free_plan.queue,
+        });
+        while queue.last().is_some_and(|piece| !self.wanted(*piece, why)) {
+            queue.pop();
+        }
+        let found = self.peers.get(&conn).and_then(|peer| {
+            let fits = |piece: &&u32| peer.offers(**piece, desk.now) && self.wanted(**piece, why);
+            queue.iter().rev().take(LOOK).find(fits).copied()
+        });
+        match why {
+            Why::Master => self.master_plan.queue = queue,
+            Why::Free => self.free_plan.queue = queue,
+        }
+        found
+    }
+
+    /// Sorts all wanted absent pieces anew, best last.
+    pub(crate) fn rebuild(&mut self, desk: &mut Desk, why: Why) {
+        let salt = desk.rng.next();
+        let absent = (0..self.pieces()).filter(|piece| self.wanted(*piece, why));
+        let plan = match why {
+            Why::Master => {
+                let key = |piece: u32| {
+                    let facts = self.avail.facts(piece);
+                    let lot = forward::weight(&self.info_hash, piece, desk.slave_key);
+                    pick::rarest_first(facts.seeds + facts.holders, lot)
+                };
+                let mut keyed: Vec<_> = absent.map(|piece| (key(piece), piece)).collect();
+                keyed.sort_by(|a, b| b.cmp(a));
+                keyed.into_iter().map(|(_, piece)| piece).collect()
+            }
+            Why::Free => {
+                let lot = |piece: u32| forward::weight(&self.info_hash, piece, salt);
+                let mut keyed: Vec<_> = absent.map(|piece| (self.avail.copies(piece), lot(piece), piece)).collect();
+                keyed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+                keyed.into_iter().map(|(_, _, piece)| piece).collect()
+            }
+        };
+        let plan = crate::swarm::Plan { queue: plan, built: Some(desk.now) };
+        match why {
+            Why::Master => self.master_plan = plan,
+            Why::Free => self.free_plan = plan,
+        }
+    }
+
+    /// Makes a piece active: from here on it costs a permit.
+    fn begin(&mut self, desk: &mut Desk, piece: u32, why: Why) {
+        let Some(layout) = self.layout else { return };
+        let size = u64::from(layout.piece_size(piece));
+        let expected = self.avail.copies(piece);
+        let announce = self.audience(desk, piece);
+        desk.take(self.permit());
+        self.fetching += 1;
+        match why {
+            Why::Master => self.fetches.0 += 1,
+            Why::Free => {
+                self.fetches.1 += u64::from(self.master_demand());
+                self.account.in_flight += size;
+                self.allow -= expected * size as f64;
+            }
+        }
+        let everything: Range<u32> = 0..layout.block_count(piece);
+        let active = Active {
+            stage: Stage::Fetching,
+            why,
+            size,
+            since: desk.now,
+            uncovered: Vec::from([everything]),
+            leases: Vec::new(),
+            got: 0,
+            expected,
+            announce,
+            ties: Ties::default(),
+            touched: desk.now,
+            served: BTreeMap::new(),
+            echoes: BTreeSet::new(),
+        };
+        self.active.insert(piece, active);
+        self.partial.insert(piece);
+    }
+
+    fn lease(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, why: Why, rate: u64) {
+        if !self.active.contains_key(&piece) {
+            self.begin(desk, piece, why);
+        }
+        let whole = self.alone.contains(&piece);
+        let Some(active) = self.active.get_mut(&piece) else { return };
+        let Some(free) = active.uncovered.pop() else { return };
+        let count = free.end - free.start;
+        let bite = if whole { count } else { pick::bite(count, rate) };
+        let blocks = free.start..free.start + bite;
+        if blocks.end < free.end {
+            active.uncovered.push(blocks.end..free.end);
+        }
+        if active.uncovered.is_empty() {
+            self.partial.remove(&piece);
+        }
+        self.grant(desk, conn, piece, blocks);
+    }
+
+    fn grant(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, blocks: Range<u32>) {
+        let (Some(active), Some(peer)) = (self.active.get_mut(&piece), self.peers.get_mut(&conn)) else { return };
+        let bytes = (u64::from(blocks.end - blocks.start) * u64::from(BLOCK)).min(active.size);
+        active.leases.push(conn);
+        peer.outstanding += bytes;
+        peer.leases.insert(piece, Lease { blocks: blocks.clone(), left: bytes, since: desk.now });
+        let announce = Arc::clone(&active.announce);
+        desk.order(conn, Order::Fetch(Fetch { piece, blocks, announce }));
+    }
+
+    /// A master waits, nothing is left to hand out: the slowest lease is asked of this idle peer as well.
+    fn endgame(&mut self, desk: &mut Desk, conn: ConnId, waits: bool) {
+        let Some(peer) = self.peers.get(&conn).filter(|peer| waits && peer.leases.is_empty()) else { return };
+        let slow = |piece: &u32| {
+            let active = self.active.get(piece)?;
+            let holder = *active.leases.first().filter(|_| active.leases.len() == 1)?;
+            let lease = self.peers.get(&holder)?.leases.get(piece)?;
+            let fits = holder != conn && peer.offers(*piece, desk.now) && !self.alone.contains(piece);
+            let old = desk.now.since(lease.since) >= pick::SLOW_LEASE;
+            (fits && old).then_some((core::cmp::Reverse(lease.left), lease.blocks.clone(), *piece))
+        };
+        let fetching = self.active.iter().filter(|(_, a)| a.stage == Stage::Fetching).map(|(piece, _)| piece);
+        let slowest = fetching.filter_map(slow).min_by(|a, b| a.0.cmp(&b.0).then(a.2.cmp(&b.2)));
+        if let Some((_, blocks, piece)) = slowest {
+            self.grant(desk, conn, piece, blocks);
+        }
+    }
+
+    /// Blocks arrived.
+    pub(crate) fn received(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, bytes: u64, redundant: u64) {
+        self.down.add(bytes);
+        desk.down.add(bytes);
+        self.wasted += redundant;
+        desk.wasted += redundant;
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        peer.down.add(bytes);
+        if let Some(lease) = peer.leases.get_mut(&piece) {
+            let arrived = lease.left.min(bytes + redundant);
+            lease.left -= arrived;
+            peer.outstanding = peer.outstanding.saturating_sub(arrived);
+        }
+        let Some(active) = self.active.get_mut(&piece) else { return };
+        let new = bytes.min(active.size.saturating_sub(active.got));
+        active.got += new;
+        if active.why == Why::Free {
+            self.account.taken += bytes;
+            self.account.in_flight = self.account.in_flight.saturating_sub(new);
+        }
+    }
+
+    /// Forgets a lease of this connection; `revoke`: the session is told to give it up.
+    pub(crate) fn end_lease(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, revoke: bool) -> Option<Lease> {
+        let peer = self.peers.get_mut(&conn)?;
+        let lease = peer.leases.remove(&piece)?;
+        peer.outstanding = peer.outstanding.saturating_sub(lease.left);
+        if revoke && !peer.closing {
+            desk.order(conn, Order::Revoke(piece));
+        }
+        if let Some(active) = self.active.get_mut(&piece) {
+            active.leases.retain(|holder| *holder != conn);
+        }
+        Some(lease)
+    }
+
+    /// A lease ended early: its blocks are open again, and the pair rests where asking again would spin.
+    pub(crate) fn lease_lost(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, why: LeaseEnd) {
+        let Some(lease) = self.end_lease(desk, conn, piece, false) else { return };
+        let rest = match why {
+            LeaseEnd::Rejected => 10,
+            LeaseEnd::TimedOut => 30,
+            LeaseEnd::Choked | LeaseEnd::Revoked => 0,
+            LeaseEnd::NoRoom => {
+                desk.no_room_until = desk.now + Duration::from_millis(50);
+                desk.starved.insert((self.id, conn));
+                0
+            }
+        };
+        if rest > 0 && let Some(peer) = self.peers.get_mut(&conn) {
+            let times = peer.refused.get(&piece).map_or(0, |(_, times)| *times);
+            let wait = Duration::from_secs(rest << times.min(6));
+            peer.refused.insert(piece, (desk.now + wait, times + 1));
+        }
+        self.reopen(desk, piece, lease.blocks, why == LeaseEnd::NoRoom);
+    }
+
+    /// Blocks of a piece are nobody's again. One that never got a permit, or that nobody wants any more, goes.
+    pub(crate) fn reopen(&mut self, desk: &mut Desk, piece: u32, blocks: Range<u32>, no_permit: bool) {
+        let permit = self.permit();
+        let Some(active) = self.active.get_mut(&piece).filter(|a| a.stage == Stage::Fetching) else { return };
+        if !active.leases.is_empty() {
+            // Somebody else was asked for the same blocks: nothing opens before that one gives up, too.
+            let covered = |holder: &ConnId| {
+                let lease = self.peers.get(holder).and_then(|peer| peer.leases.get(&piece));
+                lease.is_some_and(|lease| lease.blocks == blocks)
+            };
+            if active.leases.iter().any(covered) {
+                return;
+            }
+        }
+        active.uncovered.push(blocks);
+        self.partial.insert(piece);
+        if !active.leases.is_empty() || active.got > 0 {
+            return;
+        }
+        if no_permit {
+            let (size, why) = (active.size, active.why);
+            self.active.remove(&piece);
+            self.partial.remove(&piece);
+            self.fetching = self.fetching.saturating_sub(1);
+            desk.stock.fetching = desk.stock.fetching.saturating_sub(permit);
+            desk.stock.used = desk.stock.used.saturating_sub(permit);
+            if why == Why::Free {
+                self.account.in_flight = self.account.in_flight.saturating_sub(size);
+            }
+        }
+    }
+
+    /// Once a second: pieces begun that nobody can go on with, or nobody wants, are abandoned.
+    pub(crate) fn abandon_orphans(&mut self, desk: &mut Desk) {
+        let patience = Duration::from_secs(20);
+        let orphan = |(piece, active): (&u32, &Active)| {
+            let idle = active.stage == Stage::Fetching && active.leases.is_empty();
+            (idle && self.orphaned(*piece, active, desk.now, patience)).then_some(*piece)
+        };
+        let orphans: Vec<u32> = self.active.iter().filter_map(orphan).collect();
+        for piece in orphans {
+            self.retire(desk, piece);
+        }
+    }
+
+    fn orphaned(&self, piece: u32, active: &Active, now: Timestamp, patience: Duration) -> bool {
+        let smart = self.alone.contains(&piece) && active.got > 0;
+        let old = now.since(active.since) >= patience && active.got == 0;
+        let served = self.peers.values().any(|peer| peer.may_fetch() && peer.have.get(piece));
+        smart || old || (!served && now.since(active.since) >= patience * 3)
+    }
+
+    /// A master got a piece by itself while we were at the beginning of it.
+    pub(crate) fn master_got(&mut self, desk: &mut Desk, piece: u32) {
+        let useless = self.active.get(&piece).is_some_and(|active| {
+            active.stage == Stage::Fetching && active.why == Why::Master && active.got * 2 < active.size
+        });
+        if useless && !self.master_lacks(piece) && self.avail.lack(piece) == 0 {
+            self.retire(desk, piece);
+        }
+    }
+}

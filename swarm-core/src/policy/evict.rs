@@ -1,0 +1,76 @@
+//! What to give up when room is needed: the lowest remaining yield first.
+//!
+//! A piece announced to a master that lacks it is never given up; a piece committed to a peer that never forgets only
+//! when that commitment is stale. Dead pieces (nobody connected lacks them) go first, then the least wanted, then
+//! the longest unasked.
+
+use core::time::Duration;
+
+/// A piece unasked for so long no longer counts as drawing.
+pub const IDLE: Duration = Duration::from_secs(15);
+
+/// One held piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvictFacts {
+    /// Masters that were told, and lack it.
+    pub masters: u32,
+    /// A master that is away lacked it when last seen.
+    pub absent_master: bool,
+    /// Live commitments: told, lack it, never forget, not stale.
+    pub firm: u32,
+    /// Stale commitments: giving it up costs these connections.
+    pub stale: u32,
+    /// Connected downloaders that lack it.
+    pub lack: u32,
+    /// Time since it was last requested or verified.
+    pub idle: Duration,
+}
+
+/// Who needs the room.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Purpose {
+    /// A master's piece: goes before any stranger's.
+    Master,
+    /// A stranger's piece of this expected yield, in copies.
+    Free(f64),
+}
+
+/// The cost of giving it up: lower goes first; `None` = it stays.
+#[must_use]
+pub fn cost(facts: EvictFacts, purpose: Purpose) -> Option<f64> {
+    if facts.masters > 0 || facts.firm > 0 {
+        return None;
+    }
+    let idle = facts.idle >= IDLE;
+    let remaining = f64::from(facts.lack) * if idle { 0.25 } else { 1.0 };
+    let cost = remaining + 4.0 * f64::from(facts.stale) + if facts.absent_master { 1000.0 } else { 0.0 };
+    match purpose {
+        Purpose::Master => Some(cost),
+        Purpose::Free(copies) => (!facts.absent_master && cost < copies / 2.0).then_some(cost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEAD: EvictFacts =
+        EvictFacts { masters: 0, absent_master: false, firm: 0, stale: 0, lack: 0, idle: Duration::ZERO };
+
+    #[test]
+    fn promised_pieces_stay() {
+        for purpose in [Purpose::Master, Purpose::Free(8.0)] {
+            assert_eq!(cost(EvictFacts { masters: 1, ..DEAD }, purpose), None);
+            assert_eq!(cost(EvictFacts { firm: 1, ..DEAD }, purpose), None);
+        }
+    }
+
+    #[test]
+    fn dead_first_then_least_wanted_and_strangers_do_not_push_out_better_pieces() {
+        let wanted = EvictFacts { lack: 6, ..DEAD };
+        assert!(cost(DEAD, Purpose::Master) < cost(wanted, Purpose::Master));
+        assert_eq!(cost(wanted, Purpose::Free(5.0)), None);
+        assert!(cost(EvictFacts { idle: IDLE, ..wanted }, Purpose::Free(5.0)).is_some());
+        assert_eq!(cost(EvictFacts { absent_master: true, ..DEAD }, Purpose::Free(5.0)), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! In which order pieces are fetched: rarest first, among equals at random; how deep the pipe is filled; how large a
+//! bite one connection takes; when the last pieces are asked for twice.
+
+use bt_wire::layout::BLOCK;
+use core::time::Duration;
+
+/// Seconds of a peer's rate that are leased ahead for a master (bandwidth × delay with room for the brain's turn).
+const AHEAD_S: f64 = 0.5;
+/// Bytes leased ahead to a peer whose rate is not known yet.
+const START: u64 = 1 << 20;
+/// Blocks in a bite when a piece is too large for one slow peer: 1 MiB.
+const BITE: u32 = (1 << 20) / BLOCK;
+/// A whole large piece is one peer's when it brings it within so many seconds.
+const WHOLE_S: f64 = 4.0;
+/// Endgame: a lease that stands for so long may be asked of a second peer.
+pub const SLOW_LEASE: Duration = Duration::from_secs(3);
+
+/// Sort key of an absent piece, smallest fetched first: the fewest holders, then `lot`, a random or rendezvous number.
+#[must_use]
+pub fn rarest_first(holders: u32, lot: u64) -> (u32, u64) {
+    (holders, lot)
+}
+
+/// Bytes to keep leased to a connection when a master waits.
+#[must_use]
+pub fn master_depth(rate: u64, piece: u64) -> u64 {
+    let ahead = (rate as f64 * AHEAD_S) as u64;
+    ahead.max(2 * piece).max(if rate == 0 { START } else { 0 })
+}
+
+/// Bytes below which a connection gets its next lease when only strangers wait: late, because what is rare changes.
+#[must_use]
+pub fn free_depth(rate: u64) -> u64 {
+    rate.max(3 * u64::from(BLOCK))
+}
+
+/// How many of a piece's uncovered blocks one peer takes at once.
+#[must_use]
+pub fn bite(blocks: u32, rate: u64) -> u32 {
+    let bytes = u64::from(blocks) * u64::from(BLOCK);
+    if blocks <= BITE || rate as f64 * WHOLE_S >= bytes as f64 { blocks } else { BITE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewest_holders_first_whatever_the_lot() {
+        assert!(rarest_first(1, u64::MAX) < rarest_first(2, 0));
+    }
+
+    #[test]
+    fn the_pipe_is_as_deep_as_the_peer_is_fast() {
+        assert_eq!(master_depth(0, 16_384), START);
+        assert_eq!(master_depth(1000, 1 << 20), 2 << 20);
+        assert_eq!(master_depth(350_000_000, 1 << 20), 175_000_000);
+        assert_eq!(free_depth(0), 49_152);
+    }
+
+    #[test]
+    fn large_pieces_are_shared_among_slow_peers() {
+        assert_eq!(bite(16, 0), 16);
+        assert_eq!(bite(1024, 0), 64);
+        assert_eq!(bite(1024, 100_000_000), 1024);
+    }
+}

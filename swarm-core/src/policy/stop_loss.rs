@@ -1,0 +1,75 @@
+//! The most a swarm may cost us: debt = max(0, taken + in flight − given) ≤ L.
+//!
+//! L = 2 pieces, one more per piece repaid, at most half the cache. An old debt halves each 10 minutes, so that one
+//! dead piece cannot bar a pinned swarm for ever. (Tribler's ladder in pieces, libtorrent's one unpaid piece made 2.)
+
+use core::time::Duration;
+
+/// An old debt is halved so often.
+pub const HALVING: Duration = Duration::from_secs(600);
+
+/// The account of one swarm, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StopLossFacts {
+    /// Taken for the free repeater and not forgiven.
+    pub taken: u64,
+    /// Ordered and not yet arrived.
+    pub in_flight: u64,
+    /// Given to strangers.
+    pub given: u64,
+    /// Piece length.
+    pub piece: u64,
+    /// Cache size.
+    pub cache: u64,
+}
+
+/// What is owed to us now, bytes.
+#[must_use]
+pub fn debt(facts: StopLossFacts) -> u64 {
+    (facts.taken + facts.in_flight).saturating_sub(facts.given)
+}
+
+/// The limit L, bytes.
+#[must_use]
+pub fn limit(facts: StopLossFacts) -> u64 {
+    (2 * facts.piece + facts.given / facts.piece.max(1) * facts.piece).min(facts.cache / 2).max(facts.piece)
+}
+
+/// One more piece may be fetched.
+#[must_use]
+pub fn allows(facts: StopLossFacts) -> bool {
+    debt(facts) + facts.piece <= limit(facts)
+}
+
+/// What is forgiven at a halving: half of what is owed for pieces that arrived.
+#[must_use]
+pub fn forgiven(facts: StopLossFacts) -> u64 {
+    debt(StopLossFacts { in_flight: 0, ..facts }) / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: StopLossFacts = StopLossFacts { taken: 0, in_flight: 0, given: 0, piece: 10, cache: 1000 };
+
+    #[test]
+    fn two_pieces_on_credit_and_no_more() {
+        assert!(allows(NEW) && allows(StopLossFacts { in_flight: 10, ..NEW }));
+        assert!(!allows(StopLossFacts { in_flight: 20, ..NEW }));
+        assert!(!allows(StopLossFacts { taken: 20, ..NEW }));
+    }
+
+    #[test]
+    fn repaid_pieces_raise_the_limit_up_to_half_the_cache() {
+        assert!(allows(StopLossFacts { taken: 20, given: 20, in_flight: 30, ..NEW }));
+        assert_eq!(limit(StopLossFacts { given: 1_000_000, ..NEW }), 500);
+    }
+
+    #[test]
+    fn an_old_debt_is_forgiven_by_halves() {
+        let mut facts = StopLossFacts { taken: 20, ..NEW };
+        facts.taken -= forgiven(facts);
+        assert!(allows(facts));
+    }
+}
