@@ -25,6 +25,10 @@ pub struct Problem {
 impl Problem {
     /// A refusal of `what`, because of `why`; `hint` names the next step.
     pub fn new(what: impl Into<String>, why: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), why: why.into(), hint: hint.into() }
+        Self {
+            what: what.into(),
+            why: why.into(),
+            hint: hint.into(),
+        }
     }
 }

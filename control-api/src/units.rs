@@ -27,7 +27,13 @@ const UNITS: [(&str, u64); 13] = [
     ("B", 1),
 ];
 
-const SPANS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("ms", 1), ("m", 60_000), ("s", 1000)];
+const SPANS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("ms", 1),
+    ("m", 60_000),
+    ("s", 1000),
+];
 
 /// A text is no size, rate or duration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,12 +86,16 @@ fn scaled(text: &str, units: &[(&str, u64)], default: Option<u64>) -> Result<u64
     if text.len() > MAX_TEXT {
         return Err(UnitError::TooLarge);
     }
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_')
+        .unwrap_or(text.len());
     let (number, unit) = (&text[..split], text[split..].trim());
     let factor = if unit.is_empty() {
         default.ok_or(UnitError::NoUnit)?
     } else {
-        let known = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
+        let known = units
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(unit));
         known.ok_or_else(|| UnitError::Unit(unit.to_owned()))?.1
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -95,7 +105,9 @@ fn scaled(text: &str, units: &[(&str, u64)], default: Option<u64>) -> Result<u64
         return Err(UnitError::NoNumber);
     }
     let whole: u128 = whole.parse().map_err(|_| UnitError::TooLarge)?;
-    let mut value = whole.checked_mul(factor.into()).ok_or(UnitError::TooLarge)?;
+    let mut value = whole
+        .checked_mul(factor.into())
+        .ok_or(UnitError::TooLarge)?;
     if !fraction.is_empty() {
         let places = u32::try_from(fraction.len()).map_err(|_| UnitError::TooLarge)?;
         let tens = 10u128.checked_pow(places).ok_or(UnitError::Fraction)?;
@@ -141,7 +153,9 @@ impl FromStr for Rate {
         if text.trim().eq_ignore_ascii_case("unlimited") {
             return Ok(Self(None));
         }
-        let Some(size) = text.trim_end().strip_suffix("/s") else { return Err(UnitError::PerSecond(true)) };
+        let Some(size) = text.trim_end().strip_suffix("/s") else {
+            return Err(UnitError::PerSecond(true));
+        };
         scaled(size, &UNITS, Some(1)).map(|bytes| Self(Some(bytes)))
     }
 }
@@ -160,9 +174,14 @@ impl FromStr for Span {
         }
         let mut total: u64 = 0;
         while !rest.is_empty() {
-            let unit = rest.find(|c: char| c.is_ascii_alphabetic()).ok_or(UnitError::NoUnit)?;
+            let unit = rest
+                .find(|c: char| c.is_ascii_alphabetic())
+                .ok_or(UnitError::NoUnit)?;
             let after = &rest[unit..];
-            let end = unit + after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+            let end = unit
+                + after
+                    .find(|c: char| !c.is_ascii_alphabetic())
+                    .unwrap_or(after.len());
             let part = scaled(&rest[..end], &SPANS, None)?;
             total = total.checked_add(part).ok_or(UnitError::TooLarge)?;
             rest = rest[end..].trim_start();
@@ -200,7 +219,11 @@ impl fmt::Display for Span {
                 return write!(f, "{}{unit}", ms / size);
             }
         }
-        if ms == 0 { f.write_str("0s") } else { write!(f, "{ms}ms") }
+        if ms == 0 {
+            f.write_str("0s")
+        } else {
+            write!(f, "{ms}ms")
+        }
     }
 }
 
@@ -249,7 +272,10 @@ pub fn human_bytes(bytes: u64) -> String {
     let name = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"][unit];
     let tenths = (u128::from(bytes) * 10 + u128::from(size) / 2) / u128::from(size);
     if unit == 0 || tenths >= 1000 {
-        format!("{} {name}", (u128::from(bytes) + u128::from(size) / 2) / u128::from(size))
+        format!(
+            "{} {name}",
+            (u128::from(bytes) + u128::from(size) / 2) / u128::from(size)
+        )
     } else {
         format!("{}.{} {name}", tenths / 10, tenths % 10)
     }
@@ -296,19 +322,49 @@ mod tests {
 
     #[test]
     fn hostile_values_are_refused_with_a_reason() {
-        for text in ["", "-1 B", "KiB", "1.2.3 B", "1 furlong", "1e9", "18446744073709551616", "99999999999 TiB", "0.3 B", "١ B", "1 KiB/s", &"9".repeat(60)] {
+        for text in [
+            "",
+            "-1 B",
+            "KiB",
+            "1.2.3 B",
+            "1 furlong",
+            "1e9",
+            "18446744073709551616",
+            "99999999999 TiB",
+            "0.3 B",
+            "١ B",
+            "1 KiB/s",
+            &"9".repeat(60),
+        ] {
             let error = text.parse::<Size>().expect_err(text);
             assert!(!error.to_string().is_empty());
         }
         assert_eq!("40 KiB".parse::<Rate>(), Err(UnitError::PerSecond(true)));
-        for text in ["", "90", "s", "1x", "-5s", "999999999999d", "1h 30", "é5s", "5é"] {
+        for text in [
+            "",
+            "90",
+            "s",
+            "1x",
+            "-5s",
+            "999999999999d",
+            "1h 30",
+            "é5s",
+            "5é",
+        ] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn humane_figures() {
-        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (1 << 20, "1.0 MiB"), (300 << 20, "300 MiB"), (u64::MAX, "16.0 EiB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (300 << 20, "300 MiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
             assert_eq!(human_bytes(bytes), text);
         }
         assert_eq!(human_seconds(3 * 86_400 + 7200), "3d 2h");

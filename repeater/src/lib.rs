@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod config;
+pub mod control;
 pub mod discover;
 pub mod driver;
 pub mod net;

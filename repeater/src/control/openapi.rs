@@ -1,0 +1,57 @@
+//! The description of the API, made from the handlers' own annotations.
+
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::routes;
+
+/// Adds the bearer token.
+struct BearerToken;
+
+impl Modify for BearerToken {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.description = Some("The content of data_dir/api.token.".to_owned());
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "BTSlave", description = "Control of a running btslave. Sizes in bytes, rates in bytes per second."),
+    paths(
+        routes::healthz,
+        routes::metrics,
+        routes::status,
+        routes::swarms,
+        routes::add_swarm,
+        routes::add_torrent,
+        routes::swarm,
+        routes::why,
+        routes::leave,
+        routes::feeds,
+        routes::add_feed,
+        routes::remove_feed,
+        routes::poll_feeds,
+        routes::masters,
+        routes::add_master,
+        routes::remove_master,
+        routes::test_master,
+        routes::cache,
+        routes::pause,
+        routes::resume,
+        routes::reload,
+    ),
+    modifiers(&BearerToken),
+    security(("token" = []))
+)]
+struct Document;
+
+/// The description, as `/api/openapi.json` gives it.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}

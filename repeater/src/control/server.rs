@@ -1,0 +1,122 @@
+//! The listener: HTTP/1 within limits, each connection a task.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::gate::{Api, Ends, refused};
+
+/// What one listener bears (row D7).
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time; one more is closed at once.
+    pub connections: usize,
+    /// Time for a request's head, and for the next one on an idle connection.
+    pub head_timeout: Duration,
+    /// Longest life of a connection.
+    pub lifetime: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            head_timeout: Duration::from_secs(10),
+            lifetime: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Request line and headers, in bytes; more is closed with 431.
+const MAX_HEAD: usize = 16 << 10;
+/// Header lines; more is closed with 431.
+const MAX_HEADERS: usize = 64;
+/// What accept waits after an error (out of descriptors) before it tries again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `api` until `stop`; then lets requests in progress end, for at most two seconds.
+pub async fn serve(listener: TcpListener, api: Api, limits: Limits, stop: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "the API cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            refused("connections");
+            continue;
+        };
+        let (api, stop) = (api.clone(), stop.clone());
+        tasks.spawn(async move {
+            connection(stream, remote, api, limits, stop).await;
+            drop(permit);
+        });
+    }
+    tasks.close();
+    let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    remote: SocketAddr,
+    api: Api,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let ends = Ends {
+        remote: remote.ip(),
+        local: local.ip(),
+    };
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let api = api.clone();
+        async move { Ok::<_, Infallible>(api.answer(request.map(Body::new), ends).await) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+        () = tokio::time::sleep(limits.lifetime) => {
+            refused("lifetime");
+            return;
+        }
+    };
+    if let Err(error) = ended {
+        if error.is_timeout() {
+            refused("head_timeout");
+        } else if error.is_parse_too_large() {
+            refused("head_size");
+        }
+        tracing::trace!(%error, "an API connection ended");
+    }
+}

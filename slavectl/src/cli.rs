@@ -1,0 +1,209 @@
+//! The arguments.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use control_api::units::Size;
+
+/// Controls a running btslave, and looks at torrents by itself.
+#[derive(Debug, Parser)]
+#[command(
+    name = "slavectl",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = false
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Print one JSON document and nothing else
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the daemon is.
+#[derive(Debug, Args)]
+pub(crate) struct Connection {
+    /// Where the daemon's API listens
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "SLAVECTL_API",
+        default_value = "http://127.0.0.1:8470"
+    )]
+    pub(crate) api: String,
+    /// The file with the API's token [default: api.token in the platform's data directory of btslave]
+    #[arg(long, global = true, value_name = "FILE", env = "SLAVECTL_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The node at a glance
+    Status,
+    /// Swarms joined or known
+    Swarms {
+        #[command(subcommand)]
+        command: Option<Swarms>,
+    },
+    /// Torrent feeds
+    Feeds {
+        #[command(subcommand)]
+        command: Option<Feeds>,
+    },
+    /// What the cache holds, by swarm
+    Cache,
+    /// Pairing with your own client
+    Master {
+        #[command(subcommand)]
+        command: Option<Master>,
+    },
+    /// Look at and make torrents, without a daemon
+    Torrent {
+        #[command(subcommand)]
+        command: Torrent,
+    },
+    /// Stop all transfers, also after a restart, until `resume`
+    Pause,
+    /// Go on after a pause
+    Resume,
+    /// Have the daemon read its configuration again
+    Reload,
+    /// Print a completion script for a shell
+    Completions {
+        /// bash, zsh, fish, …
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Swarms {
+    /// All of them, the neediest first
+    List,
+    /// Everything about one
+    Show {
+        /// Infohash, or the beginning of one
+        hash: String,
+    },
+    /// Join a torrent; again = add peers or the pin
+    Add {
+        /// A .torrent file, a magnet link, or the URL of a .torrent file
+        #[arg(value_name = "TORRENT|MAGNET|URL")]
+        torrent: String,
+        /// A peer to dial, as 192.0.2.1:6881; repeatable
+        #[arg(long, value_name = "ADDR")]
+        peer: Vec<SocketAddr>,
+        /// Never leave it by policy
+        #[arg(long)]
+        pin: bool,
+    },
+    /// Leave and forget one
+    Leave {
+        /// Infohash, or the beginning of one
+        hash: String,
+    },
+    /// Why it has its rank: the need score term by term, and who named it
+    Why {
+        /// Infohash, or the beginning of one
+        hash: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Feeds {
+    /// All of them
+    List,
+    /// Follow a feed
+    Add {
+        /// RSS, Atom, or a directory of .torrent files
+        url: String,
+    },
+    /// Follow it no longer
+    Remove {
+        /// As it was added
+        url: String,
+    },
+    /// Poll one, or all, now
+    Poll {
+        /// As it was added
+        url: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Master {
+    /// All of them
+    List,
+    /// Pair with a client
+    Add {
+        /// A name of your choice
+        name: String,
+        /// HOST:PORT of its BitTorrent listener
+        address: String,
+        /// Its RPC, as `--rpc transmission http://home:9091/transmission/rpc`
+        #[arg(long, num_args = 2, value_names = ["KIND", "URL"])]
+        rpc: Option<Vec<String>>,
+    },
+    /// Try it: name, port, RPC
+    Test {
+        /// As it was added
+        name: String,
+    },
+    /// Serve it no longer
+    Remove {
+        /// As it was added
+        name: String,
+    },
+}
+
+/// Offline jobs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Torrent {
+    /// What a torrent or magnet link says
+    Show {
+        /// A .torrent file or a magnet link
+        #[arg(value_name = "FILE|MAGNET")]
+        torrent: String,
+    },
+    /// Make a .torrent of a file or folder (v1)
+    Create(Create),
+    /// The magnet link of a .torrent file
+    Magnet {
+        /// A .torrent file
+        file: PathBuf,
+    },
+}
+
+/// What goes into a new torrent.
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// File or folder
+    pub(crate) path: PathBuf,
+    /// Where to write [default: NAME.torrent here]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Announce URL; each further one is a tier of its own
+    #[arg(short, long, value_name = "URL")]
+    pub(crate) tracker: Vec<String>,
+    /// URL of a web seed (BEP 19); repeatable
+    #[arg(long, value_name = "URL")]
+    pub(crate) web_seed: Vec<String>,
+    /// Bytes in a piece [default: by size, so that there are at most some 2000]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) piece_length: Option<Size>,
+    /// Trackers only: no DHT, LSD, PEX (BEP 27)
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// Comment
+    #[arg(long)]
+    pub(crate) comment: Option<String>,
+    /// Replace the output file
+    #[arg(long)]
+    pub(crate) force: bool,
+}

@@ -1,0 +1,114 @@
+//! `status`: the node at a glance.
+
+use control_api::status::Status;
+use control_api::units::{human_bytes, human_seconds};
+use owo_colors::Style;
+
+use super::{Page, feeds, masters, swarms};
+use crate::printable;
+
+/// The whole page.
+pub(crate) fn page(status: &Status, page: &mut Page) {
+    head(status, page);
+    page.title("SWARMS");
+    swarms::list(&status.swarms, page);
+    if !status.masters.is_empty() {
+        page.title("MASTERS");
+        masters(&status.masters, page);
+    }
+    page.title("FEEDS");
+    feeds(&status.feeds, page);
+}
+
+fn head(status: &Status, page: &mut Page) {
+    let program = page.paint(
+        &format!("btslave {}", printable(&status.version)),
+        Style::new().bold(),
+    );
+    let paused = if status.paused {
+        page.paint(
+            "  PAUSED (`slavectl resume` goes on)",
+            Style::new().yellow().bold(),
+        )
+    } else {
+        String::new()
+    };
+    page.line(&format!(
+        "{program}  up {}{paused}",
+        human_seconds(status.uptime_s)
+    ));
+    page.field("listening", &printable(&status.listen.join("  ")));
+    page.field("peer id", &printable(&status.peer_id));
+    page.field("peers", &format!("{} connected", status.connections));
+    let limit = status
+        .upload_limit_bps
+        .map(|limit| format!(" of {}/s", human_bytes(limit)))
+        .unwrap_or_default();
+    let figures = |rate: u64, limit: &str, run: u64, all: u64| {
+        let rate = format!("{}/s{limit}", human_bytes(rate));
+        format!(
+            "{rate:<28} {:>10} this run {:>10} in all",
+            human_bytes(run),
+            human_bytes(all)
+        )
+    };
+    let session = status.session;
+    let given = figures(
+        status.upload_rate_bps,
+        &limit,
+        session.uploaded_bytes,
+        status.uploaded_bytes,
+    );
+    page.field("given", &page.paint(&given, Style::new().green()));
+    page.field(
+        "taken",
+        &figures(
+            status.download_rate_bps,
+            "",
+            session.downloaded_bytes,
+            status.downloaded_bytes,
+        ),
+    );
+    page.field(
+        "ratio",
+        &format!(
+            "{} this run, {} in all; {} wasted",
+            ratio(session.uploaded_bytes, session.downloaded_bytes),
+            ratio(status.uploaded_bytes, status.downloaded_bytes),
+            human_bytes(status.wasted_bytes)
+        ),
+    );
+    let cache = &status.cache;
+    let bar = page.bar(cache.used_bytes, cache.limit_bytes);
+    page.field(
+        "cache",
+        &format!(
+            "{bar}  {} of {}, {} pieces",
+            human_bytes(cache.used_bytes),
+            human_bytes(cache.limit_bytes),
+            cache.pieces
+        ),
+    );
+    let friends = &status.friends;
+    if friends.known > 0 {
+        page.field(
+            "friends",
+            &format!(
+                "{} known, {} online; they owe us {}, we owe them {}",
+                friends.known,
+                friends.online,
+                human_bytes(friends.owed_to_us_bytes),
+                human_bytes(friends.owed_by_us_bytes)
+            ),
+        );
+    }
+}
+
+/// Given over taken, to two digits.
+fn ratio(given: u64, taken: u64) -> String {
+    if taken == 0 {
+        return "-".to_owned();
+    }
+    let hundredths = u128::from(given) * 100 / u128::from(taken);
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}
