@@ -16,8 +16,8 @@ mod ticking;
 mod viewing;
 
 use crate::io::{
-    ConnFact, ConnId, Defence, Hold, Input, LeaveReason, MasterId, Note, Order, Output, PieceFact, Rates, Role, Shown,
-    SwarmId,
+    ConnFact, ConnId, Defence, Hold, Input, LeaveReason, MasterId, Note, Order, Output, PieceFact,
+    Rates, Role, Shown, SwarmId,
 };
 use crate::params::Params;
 use crate::peer::{Class, Meter, Peer};
@@ -78,7 +78,9 @@ impl Node {
         self.desk.now = self.desk.now.max(now);
         match input {
             Input::Swarm(id, fact) => self.swarm_fact(id, fact),
-            Input::Conn(conn, facts) => facts.into_iter().for_each(|fact| self.conn_fact(conn, fact)),
+            Input::Conn(conn, facts) => facts
+                .into_iter()
+                .for_each(|fact| self.conn_fact(conn, fact)),
             Input::Piece(id, piece, fact) => self.piece_fact(id, piece, fact),
             Input::DialFailed(id, addr) => {
                 self.master_dial_failed(id, addr);
@@ -130,11 +132,30 @@ impl Node {
     }
 
     fn conn_fact(&mut self, conn: ConnId, fact: ConnFact) {
-        if let ConnFact::Connected { swarm, addr, incoming, peer_id, extended, fast: _ } = fact {
+        if let ConnFact::Connected {
+            swarm,
+            addr,
+            incoming,
+            peer_id,
+            extended,
+            fast: _,
+        } = fact
+        {
             self.conns.insert(conn, swarm);
-            return self.connected(conn, &Arrival { swarm, addr, incoming, peer_id, extended });
+            return self.connected(
+                conn,
+                &Arrival {
+                    swarm,
+                    addr,
+                    incoming,
+                    peer_id,
+                    extended,
+                },
+            );
         }
-        let Some(id) = self.conns.get(&conn).copied() else { return };
+        let Some(id) = self.conns.get(&conn).copied() else {
+            return;
+        };
         let Some(swarm) = self.swarms.get_mut(&id) else {
             if matches!(fact, ConnFact::Closed(_)) {
                 self.conns.remove(&conn);
@@ -178,7 +199,11 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(&arrival.swarm) else {
             return self.desk.order(conn, Order::Close);
         };
-        if let Some(known) = swarm.book.get_mut(&arrival.addr).filter(|_| !arrival.incoming) {
+        if let Some(known) = swarm
+            .book
+            .get_mut(&arrival.addr)
+            .filter(|_| !arrival.incoming)
+        {
             known.dialling = None;
             known.ours |= ours;
         }
@@ -186,7 +211,10 @@ impl Node {
         swarm.peers.insert(conn, peer);
         let verdict = swarm.judge(&self.masters, conn);
         let master = matches!(verdict, Verdict::Master(_));
-        let twin = swarm.peers.values().any(|p| p.conn != conn && !p.closing && p.peer_id == arrival.peer_id);
+        let twin = swarm
+            .peers
+            .values()
+            .any(|p| p.conn != conn && !p.closing && p.peer_id == arrival.peer_id);
         let refusal = if ours || twin {
             Some(Defence::DuplicatePeer)
         } else if swarm.banned.contains(&arrival.addr.ip()) && !master {
@@ -198,7 +226,11 @@ impl Node {
         };
         if let Some(why) = refusal {
             swarm.peers.remove(&conn);
-            for link in swarm.links.values_mut().filter(|_| master && !arrival.incoming) {
+            for link in swarm
+                .links
+                .values_mut()
+                .filter(|_| master && !arrival.incoming)
+            {
                 link.dialling = None;
                 link.next = self.desk.now + Duration::from_secs(5);
             }
@@ -213,13 +245,21 @@ impl Node {
     }
 
     fn piece_fact(&mut self, id: SwarmId, piece: u32, fact: PieceFact) {
-        let Some(swarm) = self.swarms.get_mut(&id) else { return };
+        let Some(swarm) = self.swarms.get_mut(&id) else {
+            return;
+        };
         match fact {
-            PieceFact::Checked { ok: true, contributors } => {
+            PieceFact::Checked {
+                ok: true,
+                contributors,
+            } => {
                 swarm.cleared(piece, &contributors);
                 swarm.verified(&mut self.desk, piece);
             }
-            PieceFact::Checked { ok: false, contributors } => swarm.failed(&mut self.desk, piece, &contributors),
+            PieceFact::Checked {
+                ok: false,
+                contributors,
+            } => swarm.failed(&mut self.desk, piece, &contributors),
             PieceFact::Released => swarm.released(&mut self.desk, piece),
             PieceFact::Damaged => swarm.retire(&mut self.desk, piece),
         }
@@ -260,17 +300,28 @@ impl Node {
 
     /// Gives up the cheapest piece of all swarms. Only for masters' sake, or to fit a smaller cache.
     fn evict_anywhere(&mut self) -> bool {
-        let purpose =
-            if self.swarms.values().any(Swarm::master_demand) { Purpose::Master } else { Purpose::Free(1.0) };
-        let over = self.desk.stock.used.saturating_sub(self.desk.stock.retiring) > self.desk.cap();
+        let purpose = if self.swarms.values().any(Swarm::master_demand) {
+            Purpose::Master
+        } else {
+            Purpose::Free(1.0)
+        };
+        let over = self
+            .desk
+            .stock
+            .used
+            .saturating_sub(self.desk.stock.retiring)
+            > self.desk.cap();
         let purpose = if over { Purpose::Master } else { purpose };
         let costs = self.swarms.values().flat_map(|swarm| {
             let desk = &self.desk;
-            let cost = move |piece: &u32| Some((swarm.cost(desk, *piece, purpose)?, swarm.id, *piece));
+            let cost =
+                move |piece: &u32| Some((swarm.cost(desk, *piece, purpose)?, swarm.id, *piece));
             swarm.active.keys().filter_map(cost)
         });
         let cheapest = costs.min_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-        let Some((_, id, piece)) = cheapest else { return false };
+        let Some((_, id, piece)) = cheapest else {
+            return false;
+        };
         if let Some(swarm) = self.swarms.get_mut(&id) {
             swarm.retire(&mut self.desk, piece);
         }
@@ -280,8 +331,13 @@ impl Node {
     /// Dials for one swarm, or for all, within the connection limit.
     fn dial_all(&mut self, only: Option<SwarmId>) {
         let masters = self.all_master_addrs();
-        let mut budget = (self.desk.params.limits.connections as usize).saturating_sub(self.conns.len());
-        for swarm in self.swarms.values_mut().filter(|swarm| only.is_none_or(|id| id == swarm.id)) {
+        let mut budget =
+            (self.desk.params.limits.connections as usize).saturating_sub(self.conns.len());
+        for swarm in self
+            .swarms
+            .values_mut()
+            .filter(|swarm| only.is_none_or(|id| id == swarm.id))
+        {
             budget -= swarm.dial(&mut self.desk, budget, &masters).min(budget);
         }
         if only.is_some() {
@@ -335,13 +391,25 @@ impl Swarm {
         } else {
             Shown::None
         };
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.suspect = verdict == Verdict::Wait;
-        peer.role = if let Verdict::Master(id) = verdict { Role::Master(id) } else { Role::Peer };
+        peer.role = if let Verdict::Master(id) = verdict {
+            Role::Master(id)
+        } else {
+            Role::Peer
+        };
         if have == Shown::All {
             peer.shown = Bitfield::full(peer.shown.len());
         }
-        desk.order(conn, Order::Hello { have, role: peer.role });
+        desk.order(
+            conn,
+            Order::Hello {
+                have,
+                role: peer.role,
+            },
+        );
         if let Some(known) = self.book.get_mut(&peer.addr).filter(|_| !peer.incoming) {
             known.conn = Some(conn);
             known.dialling = None;
@@ -355,7 +423,13 @@ impl Swarm {
     /// one peer alone (smart ban).
     fn failed(&mut self, desk: &mut Desk, piece: u32, contributors: &[ConnId]) {
         let permit = self.permit();
-        let Some(active) = self.active.get_mut(&piece).filter(|a| a.stage == Stage::Fetching) else { return };
+        let Some(active) = self
+            .active
+            .get_mut(&piece)
+            .filter(|a| a.stage == Stage::Fetching)
+        else {
+            return;
+        };
         let (size, in_flight) = (active.size, active.size.saturating_sub(active.got));
         active.stage = Stage::Retiring;
         active.uncovered.clear();
@@ -373,7 +447,10 @@ impl Swarm {
         self.wasted += size;
         desk.wasted += size;
         desk.note(Note::Wasted(self.id, size));
-        let ips: BTreeSet<_> = contributors.iter().filter_map(|c| Some(self.peers.get(c)?.addr.ip())).collect();
+        let ips: BTreeSet<_> = contributors
+            .iter()
+            .filter_map(|c| Some(self.peers.get(c)?.addr.ip()))
+            .collect();
         let only = contributors.len() == 1;
         for ip in &ips {
             let strikes = self.strikes.entry(*ip).or_default();
@@ -389,7 +466,10 @@ impl Swarm {
 
     /// Who brought a suspect piece alone, and right, is no longer suspected.
     fn cleared(&mut self, piece: u32, contributors: &[ConnId]) {
-        if self.alone.contains(&piece) && let [only] = contributors && let Some(peer) = self.peers.get(only) {
+        if self.alone.contains(&piece)
+            && let [only] = contributors
+            && let Some(peer) = self.peers.get(only)
+        {
             self.strikes.remove(&peer.addr.ip());
         }
     }
@@ -397,7 +477,12 @@ impl Swarm {
     fn ban(&mut self, desk: &mut Desk, ip: std::net::IpAddr) {
         self.banned.insert(ip);
         desk.note(Note::Banned(self.id, ip));
-        let conns: Vec<ConnId> = self.peers.values().filter(|p| p.addr.ip() == ip).map(|p| p.conn).collect();
+        let conns: Vec<ConnId> = self
+            .peers
+            .values()
+            .filter(|p| p.addr.ip() == ip)
+            .map(|p| p.conn)
+            .collect();
         for conn in conns {
             desk.note(Note::Fired(conn, Defence::SmartBan));
             self.close(desk, conn);

@@ -158,7 +158,11 @@ impl Peer {
 
     /// It has the piece and did not refuse it lately.
     pub(crate) fn offers(&self, piece: u32, now: Timestamp) -> bool {
-        self.have.get(piece) && self.refused.get(&piece).is_none_or(|(until, _)| *until <= now)
+        self.have.get(piece)
+            && self
+                .refused
+                .get(&piece)
+                .is_none_or(|(until, _)| *until <= now)
     }
 
     /// The best guess at its rate to us, bytes/s.
@@ -168,12 +172,19 @@ impl Peer {
 
     /// Bytes announced to it, lacked, and not sent yet, when each piece has `size` bytes.
     pub(crate) fn pending(&self, size: u64) -> u64 {
-        self.told.values().map(|told| size.saturating_sub(told.served)).sum()
+        self.told
+            .values()
+            .map(|told| size.saturating_sub(told.served))
+            .sum()
     }
 
     /// It was announced something lately, or has asked lately.
     pub(crate) fn asks(&self, now: Timestamp, patience: Duration) -> bool {
         let fresh = |at: Timestamp| now.since(at) < patience;
-        self.last_asked.is_some_and(fresh) || self.told.values().any(|told| told.asked.is_none() && fresh(told.at))
+        self.last_asked.is_some_and(fresh)
+            || self
+                .told
+                .values()
+                .any(|told| told.asked.is_none() && fresh(told.at))
     }
 }

@@ -102,7 +102,12 @@ pub(crate) struct Avail {
 impl Avail {
     pub(crate) fn new(pieces: u32) -> Self {
         let zero = vec![0; pieces as usize];
-        Self { downloaders_have: zero.clone(), others_have: zero, seeds: 0, downloaders: 0 }
+        Self {
+            downloaders_have: zero.clone(),
+            others_have: zero,
+            seeds: 0,
+            downloaders: 0,
+        }
     }
 
     fn table(&mut self, class: Class) -> Option<&mut Vec<u16>> {
@@ -138,13 +143,19 @@ impl Avail {
     }
 
     pub(crate) fn gained(&mut self, class: Class, piece: u32) {
-        if let Some(count) = self.table(class).and_then(|table| table.get_mut(piece as usize)) {
+        if let Some(count) = self
+            .table(class)
+            .and_then(|table| table.get_mut(piece as usize))
+        {
             *count = count.saturating_add(1);
         }
     }
 
     pub(crate) fn lost(&mut self, class: Class, piece: u32) {
-        if let Some(count) = self.table(class).and_then(|table| table.get_mut(piece as usize)) {
+        if let Some(count) = self
+            .table(class)
+            .and_then(|table| table.get_mut(piece as usize))
+        {
             *count = count.saturating_sub(1);
         }
     }
@@ -337,7 +348,8 @@ impl Swarm {
 
     /// Bytes of a permit: a full piece length, whatever the piece's own size.
     pub(crate) fn permit(&self) -> u64 {
-        self.layout.map_or(0, |layout| u64::from(layout.piece_length))
+        self.layout
+            .map_or(0, |layout| u64::from(layout.piece_length))
     }
 
     /// The cache is its home, and the geometry known.
@@ -347,17 +359,25 @@ impl Swarm {
 
     /// A connected master lacks this piece.
     pub(crate) fn master_lacks(&self, piece: u32) -> bool {
-        self.master_conns.iter().filter_map(|conn| self.peers.get(conn)).any(|m| m.known && !m.have.get(piece))
+        self.master_conns
+            .iter()
+            .filter_map(|conn| self.peers.get(conn))
+            .any(|m| m.known && !m.have.get(piece))
     }
 
     /// A master that is away lacked this piece when last heard.
     pub(crate) fn absent_master_lacks(&self, piece: u32) -> bool {
-        self.links.values().any(|l| l.conn.is_none() && l.have.as_ref().is_some_and(|have| !have.get(piece)))
+        self.links
+            .values()
+            .any(|l| l.conn.is_none() && l.have.as_ref().is_some_and(|have| !have.get(piece)))
     }
 
     /// A connected master lacks anything.
     pub(crate) fn master_demand(&self) -> bool {
-        self.master_conns.iter().filter_map(|conn| self.peers.get(conn)).any(|m| m.known && !m.have.is_full())
+        self.master_conns
+            .iter()
+            .filter_map(|conn| self.peers.get(conn))
+            .any(|m| m.known && !m.have.is_full())
     }
 
     /// Bytes of distinct held pieces that are committed to peers that never forget.

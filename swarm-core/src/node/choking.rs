@@ -17,7 +17,9 @@ impl Swarm {
     }
 
     pub(crate) fn unchoke(&mut self, desk: &mut Desk, conn: ConnId, yes: bool) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if peer.unchoked != yes && !peer.closing {
             peer.unchoked = yes;
             desk.order(conn, Order::Unchoke(yes));
@@ -26,13 +28,19 @@ impl Swarm {
 
     /// It became (un)interested: a free slot is given at once.
     pub(crate) fn wants_us(&mut self, desk: &mut Desk, conn: ConnId, yes: bool) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.wants_us = yes;
         if peer.is_master() || !yes || peer.unchoked || !self.joined() {
             return;
         }
         self.demand_seen = desk.now;
-        let taken = self.peers.values().filter(|p| p.unchoked && p.wants_us && !p.is_master()).count();
+        let taken = self
+            .peers
+            .values()
+            .filter(|p| p.unchoked && p.wants_us && !p.is_master())
+            .count();
         if taken < Self::slots(desk) {
             self.unchoke(desk, conn, true);
         }
@@ -51,8 +59,13 @@ impl Swarm {
             waited: desk.now.since(peer.last_served),
             unchoked: peer.unchoked,
         };
-        let wanting = self.peers.values().filter(|p| p.wants_us && !p.is_master() && !p.closing);
-        let mut ranked: Vec<(f64, ConnId)> = wanting.map(|peer| (choke::score(&facts(peer)), peer.conn)).collect();
+        let wanting = self
+            .peers
+            .values()
+            .filter(|p| p.wants_us && !p.is_master() && !p.closing);
+        let mut ranked: Vec<(f64, ConnId)> = wanting
+            .map(|peer| (choke::score(&facts(peer)), peer.conn))
+            .collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for (at, (_, conn)) in ranked.into_iter().enumerate() {
             self.unchoke(desk, conn, at < Self::slots(desk));
@@ -61,25 +74,33 @@ impl Swarm {
 
     /// Any piece it has and we lack may be worth having one day.
     fn has_something(&self, peer: &Peer) -> bool {
-        peer.have.iter_ones().any(|piece| !self.active.contains_key(&piece))
+        peer.have
+            .iter_ones()
+            .any(|piece| !self.active.contains_key(&piece))
     }
 
     /// There is somebody to fetch for, or may soon be.
     fn may_fetch_at_all(&self, desk: &Desk) -> bool {
-        let free = self.repeats(desk) && (self.avail.downloaders > 0 || desk.now.since(self.demand_seen) < HYSTERESIS);
+        let free = self.repeats(desk)
+            && (self.avail.downloaders > 0 || desk.now.since(self.demand_seen) < HYSTERESIS);
         self.joined() && self.caches() && (free || self.master_demand())
     }
 
     /// Says that we are interested where that is so, and takes it back a minute after the last reason.
     pub(crate) fn consider_interest(&mut self, desk: &mut Desk, conn: ConnId) {
         let reason = self.may_fetch_at_all(desk);
-        let Some(peer) = self.peers.get(&conn) else { return };
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
         let useful = reason && !peer.is_master() && !peer.suspect && self.has_something(peer);
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if useful {
             peer.useful = desk.now;
         }
-        let wish = useful || (peer.interested && !peer.is_master() && desk.now.since(peer.useful) < HYSTERESIS);
+        let wish = useful
+            || (peer.interested && !peer.is_master() && desk.now.since(peer.useful) < HYSTERESIS);
         if wish != peer.interested && !peer.closing {
             peer.interested = wish;
             desk.order(conn, Order::Interested(wish));

@@ -93,13 +93,18 @@ impl Desk {
     /// What the cache may hold: one slot stays free for moving where there is a disk tier.
     pub(crate) fn cap(&self) -> u64 {
         let limits = &self.params.limits;
-        if limits.cache_memory < limits.cache { limits.cache.saturating_sub(self.stock.longest) } else { limits.cache }
+        if limits.cache_memory < limits.cache {
+            limits.cache.saturating_sub(self.stock.longest)
+        } else {
+            limits.cache
+        }
     }
 
     /// A permit of so many bytes can be taken now.
     pub(crate) fn has_room(&self, permit: u64) -> bool {
         self.stock.used + permit <= self.cap()
-            && self.stock.fetching + permit <= self.params.limits.cache_memory.max(permit).min(self.cap())
+            && self.stock.fetching + permit
+                <= self.params.limits.cache_memory.max(permit).min(self.cap())
             && self.now >= self.no_room_until
     }
 
@@ -112,6 +117,9 @@ impl Desk {
     /// What the upload line can carry, bytes/s: its limit, or one and a half times the best rate seen, at least
     /// 2 MiB/s, so that an idle or slow start does not lock it in.
     pub(crate) fn capacity(&self) -> f64 {
-        self.params.limits.upload.map_or(self.probed.max((2u32 << 20).into()), |limit| limit as f64)
+        self.params
+            .limits
+            .upload
+            .map_or(self.probed.max((2u32 << 20).into()), |limit| limit as f64)
     }
 }

@@ -50,12 +50,22 @@ impl Swarm {
         if !self.joined() || desk.paused {
             return 0;
         }
-        let under_way = self.book.values().filter(|known| known.dialling.is_some()).count();
+        let under_way = self
+            .book
+            .values()
+            .filter(|known| known.dialling.is_some())
+            .count();
         let sought = dial::SOUGHT.saturating_sub(self.peers.len() + under_way);
-        let most = budget.min(sought).min(dial::HALF_OPEN.saturating_sub(under_way));
-        let no_seeds = self.serves_only_strangers() && self.avail.seeds as usize >= dial::SEEDS_KEPT;
+        let most = budget
+            .min(sought)
+            .min(dial::HALF_OPEN.saturating_sub(under_way));
+        let no_seeds =
+            self.serves_only_strangers() && self.avail.seeds as usize >= dial::SEEDS_KEPT;
         let ripe = |addr: &SocketAddr, known: &Address| {
-            let free = known.dialling.is_none() && known.conn.is_none() && !known.ours && known.next <= desk.now;
+            let free = known.dialling.is_none()
+                && known.conn.is_none()
+                && !known.ours
+                && known.next <= desk.now;
             let useful = known.source == PeerSource::User || !(no_seeds && known.seed);
             free && useful && !self.banned.contains(&addr.ip()) && !masters.contains(addr)
         };
@@ -73,7 +83,11 @@ impl Swarm {
             }
             desk.out.push_back(Output::Dial(self.id, *addr));
         }
-        if ready.len() < most && self.asked_peers.is_none_or(|at| desk.now.since(at) >= ASK_AGAIN) {
+        if ready.len() < most
+            && self
+                .asked_peers
+                .is_none_or(|at| desk.now.since(at) >= ASK_AGAIN)
+        {
             self.asked_peers = Some(desk.now);
             desk.out.push_back(Output::WantPeers(self.id));
         }
@@ -82,20 +96,30 @@ impl Swarm {
 
     /// A dial failed, or was lost on the way.
     pub(crate) fn dial_failed(&mut self, desk: &Desk, addr: SocketAddr) {
-        let Some(known) = self.book.get_mut(&addr) else { return };
+        let Some(known) = self.book.get_mut(&addr) else {
+            return;
+        };
         known.dialling = None;
         known.fails += 1;
         known.next = desk.now + dial::backoff(known.fails, known.source == PeerSource::User);
-        if known.fails >= dial::FORGET_AFTER && known.source != PeerSource::User && known.conn.is_none() {
+        if known.fails >= dial::FORGET_AFTER
+            && known.source != PeerSource::User
+            && known.conn.is_none()
+        {
             self.book.remove(&addr);
         }
     }
 
     pub(crate) fn expire_dials(&mut self, desk: &Desk) {
         let late = |at: &Option<_>| at.is_some_and(|at| desk.now.since(at) >= dial::DIAL_LOST);
-        let lost: Vec<SocketAddr> =
-            self.book.iter().filter(|(_, known)| late(&known.dialling)).map(|(addr, _)| *addr).collect();
-        lost.into_iter().for_each(|addr| self.dial_failed(desk, addr));
+        let lost: Vec<SocketAddr> = self
+            .book
+            .iter()
+            .filter(|(_, known)| late(&known.dialling))
+            .map(|(addr, _)| *addr)
+            .collect();
+        lost.into_iter()
+            .for_each(|addr| self.dial_failed(desk, addr));
     }
 
     fn joined_for(&self, desk: &Desk) -> Duration {
@@ -109,7 +133,9 @@ impl Swarm {
     fn something_for(&self, id: MasterId) -> bool {
         let have = self.links.get(&id).and_then(|link| link.have.as_ref());
         have.is_some_and(|have| {
-            self.active.iter().any(|(piece, a)| a.stage == crate::swarm::Stage::Held && !have.get(*piece))
+            self.active
+                .iter()
+                .any(|(piece, a)| a.stage == crate::swarm::Stage::Held && !have.get(*piece))
         })
     }
 
@@ -119,7 +145,10 @@ impl Swarm {
             return;
         }
         let link = self.links.entry(id).or_default();
-        if link.dialling.is_some_and(|at| desk.now.since(at) >= dial::DIAL_LOST) {
+        if link
+            .dialling
+            .is_some_and(|at| desk.now.since(at) >= dial::DIAL_LOST)
+        {
             link.dialling = None;
         }
         if link.conn.is_some() || link.dialling.is_some() || link.next > desk.now {
@@ -135,7 +164,9 @@ impl Swarm {
     /// The master was not reached, or went: when to try next.
     pub(crate) fn master_failed(&mut self, desk: &Desk, id: MasterId) {
         let (gives, joined_for) = (self.something_for(id), self.joined_for(desk));
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
         link.dialling = None;
         link.fails += 1;
         link.next = desk.now + dial::master_backoff(link.fails, gives, joined_for);
@@ -156,7 +187,9 @@ impl Swarm {
 
     /// Everything that bound us to a connection is over.
     pub(crate) fn unbind(&mut self, desk: &mut Desk, conn: ConnId) {
-        let Some(peer) = self.peers.get(&conn) else { return };
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
         let told: Vec<u32> = peer.told.keys().copied().collect();
         let leased: Vec<u32> = peer.leases.keys().copied().collect();
         for piece in told {
@@ -177,7 +210,9 @@ impl Swarm {
             peer.closing = true;
         }
         self.unbind(desk, conn);
-        let Some(peer) = self.peers.remove(&conn) else { return };
+        let Some(peer) = self.peers.remove(&conn) else {
+            return;
+        };
         self.master_conns.retain(|master| *master != conn);
         let lived = desk.now.since(peer.since);
         if let crate::io::Role::Master(id) = peer.role {
@@ -191,10 +226,22 @@ impl Swarm {
         self.forget_conn(desk, conn, lived, &peer);
     }
 
-    fn forget_conn(&mut self, desk: &Desk, conn: ConnId, lived: Duration, peer: &crate::peer::Peer) {
+    fn forget_conn(
+        &mut self,
+        desk: &Desk,
+        conn: ConnId,
+        lived: Duration,
+        peer: &crate::peer::Peer,
+    ) {
         // One that dialled us is dialled back where it says it listens: the way to begin anew after a stale promise.
-        let back = peer.ext.listen_port.filter(|_| peer.incoming).map(|port| SocketAddr::new(peer.addr.ip(), port));
-        if let Some(addr) = back.filter(|_| peer.shown.count_ones() > 0 && self.book.len() < dial::ADDRESSES) {
+        let back = peer
+            .ext
+            .listen_port
+            .filter(|_| peer.incoming)
+            .map(|port| SocketAddr::new(peer.addr.ip(), port));
+        if let Some(addr) =
+            back.filter(|_| peer.shown.count_ones() > 0 && self.book.len() < dial::ADDRESSES)
+        {
             self.book.entry(addr).or_insert(Address {
                 source: PeerSource::Pex,
                 fails: 0,
@@ -205,9 +252,19 @@ impl Swarm {
                 ours: false,
             });
         }
-        let Some(known) = self.book.values_mut().find(|known| known.conn == Some(conn)) else { return };
+        let Some(known) = self
+            .book
+            .values_mut()
+            .find(|known| known.conn == Some(conn))
+        else {
+            return;
+        };
         known.conn = None;
-        known.fails = if lived >= Duration::from_secs(30) { 0 } else { known.fails + 1 };
+        known.fails = if lived >= Duration::from_secs(30) {
+            0
+        } else {
+            known.fails + 1
+        };
         known.next = desk.now + dial::backoff(known.fails.max(1), known.source == PeerSource::User);
     }
 
@@ -216,12 +273,23 @@ impl Swarm {
         if !self.serves_only_strangers() || self.avail.seeds as usize <= dial::SEEDS_KEPT {
             return;
         }
-        let named = |addr| self.book.get(&addr).is_some_and(|known| known.source == PeerSource::User);
-        let idle = |peer: &&crate::peer::Peer| {
-            peer.class == Class::Seed && peer.leases.is_empty() && !peer.closing && !named(peer.addr)
+        let named = |addr| {
+            self.book
+                .get(&addr)
+                .is_some_and(|known| known.source == PeerSource::User)
         };
-        let mut seeds: Vec<(u64, ConnId)> =
-            self.peers.values().filter(idle).map(|peer| (peer.down.total, peer.conn)).collect();
+        let idle = |peer: &&crate::peer::Peer| {
+            peer.class == Class::Seed
+                && peer.leases.is_empty()
+                && !peer.closing
+                && !named(peer.addr)
+        };
+        let mut seeds: Vec<(u64, ConnId)> = self
+            .peers
+            .values()
+            .filter(idle)
+            .map(|peer| (peer.down.total, peer.conn))
+            .collect();
         seeds.sort_unstable();
         seeds.truncate(self.avail.seeds as usize - dial::SEEDS_KEPT);
         for (_, conn) in seeds {

@@ -31,7 +31,11 @@ impl Swarm {
             ConnFact::Requested { piece, .. } => self.requested(desk, conn, piece),
             ConnFact::Served { piece, bytes } => self.served(desk, conn, piece, bytes.into()),
             ConnFact::Refused { .. } => {}
-            ConnFact::Received { piece, bytes, redundant } => {
+            ConnFact::Received {
+                piece,
+                bytes,
+                redundant,
+            } => {
                 self.received(desk, conn, piece, bytes.into(), redundant.into());
             }
             ConnFact::LeaseLow { rate, .. } => {
@@ -50,12 +54,19 @@ impl Swarm {
 
     /// Its whole set.
     pub(crate) fn has_set(&mut self, desk: &mut Desk, conn: ConnId, set: Bitfield) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         self.avail.leave(peer.class, &peer.have);
         peer.class = Class::Unknown;
         peer.have = set;
         peer.known = true;
-        let told: Vec<u32> = peer.told.keys().copied().filter(|piece| peer.have.get(*piece)).collect();
+        let told: Vec<u32> = peer
+            .told
+            .keys()
+            .copied()
+            .filter(|piece| peer.have.get(*piece))
+            .collect();
         for piece in told {
             self.untell(desk, conn, piece);
         }
@@ -74,14 +85,21 @@ impl Swarm {
         }
         self.master_plan.built = None;
         self.master_plan.queue.clear();
-        let idle: Vec<ConnId> = self.peers.values().filter(|peer| peer.may_fetch()).map(|peer| peer.conn).collect();
+        let idle: Vec<ConnId> = self
+            .peers
+            .values()
+            .filter(|peer| peer.may_fetch())
+            .map(|peer| peer.conn)
+            .collect();
         for conn in idle {
             self.top_up(desk, conn);
         }
     }
 
     fn note_master_set(&mut self, conn: ConnId) {
-        let Some(peer) = self.peers.get(&conn) else { return };
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
         if let Role::Master(id) = peer.role {
             self.links.entry(id).or_default().have = Some(peer.have.clone());
         }
@@ -89,20 +107,26 @@ impl Swarm {
 
     /// Counts the peer by what it is now.
     pub(crate) fn reclass(&mut self, conn: ConnId) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         let class = peer.classify();
         if class != peer.class {
             self.avail.leave(peer.class, &peer.have);
             self.avail.enter(class, &peer.have);
             peer.class = class;
         }
-        if class == Class::Seed && let Some(known) = self.book.get_mut(&peer.addr) {
+        if class == Class::Seed
+            && let Some(known) = self.book.get_mut(&peer.addr)
+        {
             known.seed = true;
         }
     }
 
     fn has(&mut self, desk: &mut Desk, conn: ConnId, piece: u32) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if !peer.have.set(piece, true) {
             return;
         }
@@ -125,7 +149,10 @@ impl Swarm {
         if self.active.contains_key(&piece) {
             return;
         }
-        let idle = self.peers.get(&conn).is_some_and(|p| p.may_fetch() && p.leases.is_empty());
+        let idle = self
+            .peers
+            .get(&conn)
+            .is_some_and(|p| p.may_fetch() && p.leases.is_empty());
         if self.peers.get(&conn).is_some_and(|peer| !peer.interested) {
             self.consider_interest(desk, conn);
         }
@@ -136,16 +163,23 @@ impl Swarm {
 
     /// A piece we gave to somebody is announced by another network: the swarm spreads it on.
     fn echo(&mut self, addr: SocketAddr, piece: u32) {
-        let Some(active) = self.active.get_mut(&piece) else { return };
+        let Some(active) = self.active.get_mut(&piece) else {
+            return;
+        };
         let addr = copy_key(addr);
         let given_to_others = active.served.keys().any(|other| *other != addr);
-        if given_to_others && !active.served.contains_key(&addr) && active.echoes.insert(network(addr)) {
+        if given_to_others
+            && !active.served.contains_key(&addr)
+            && active.echoes.insert(network(addr))
+        {
             self.echoes += 1;
         }
     }
 
     fn has_no_more(&mut self, desk: &mut Desk, conn: ConnId, piece: u32) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         let class = peer.class;
         let was_full = class == Class::Seed;
         if was_full {
@@ -160,7 +194,9 @@ impl Swarm {
         } else {
             self.avail.lost(class, piece);
         }
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if peer.shown.get(piece) {
             peer.shown.set(piece, false);
             desk.order(conn, Order::Withdraw(piece));
@@ -170,7 +206,9 @@ impl Swarm {
     }
 
     fn requested(&mut self, desk: &Desk, conn: ConnId, piece: u32) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.last_asked = Some(desk.now);
         if let Some(told) = peer.told.get_mut(&piece) {
             if told.asked.is_none() && !matches!(peer.role, Role::Master(_)) {
@@ -187,10 +225,15 @@ impl Swarm {
     fn served(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, bytes: u64) {
         self.up.add(bytes);
         desk.up.add(bytes);
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.up.add(bytes);
         peer.last_served = desk.now;
-        let size = self.active.get(&piece).map_or(u64::MAX, |active| active.size);
+        let size = self
+            .active
+            .get(&piece)
+            .map_or(u64::MAX, |active| active.size);
         if let Some(told) = peer.told.get_mut(&piece) {
             told.served += bytes;
             if told.served >= size {
@@ -211,8 +254,17 @@ impl Swarm {
     }
 
     /// At most 1.1 copies of a piece to one address (policy.md: against gaming).
-    fn count_copies(&mut self, desk: &mut Desk, conn: ConnId, addr: SocketAddr, piece: u32, bytes: u64) {
-        let Some(active) = self.active.get_mut(&piece) else { return };
+    fn count_copies(
+        &mut self,
+        desk: &mut Desk,
+        conn: ConnId,
+        addr: SocketAddr,
+        piece: u32,
+        bytes: u64,
+    ) {
+        let Some(active) = self.active.get_mut(&piece) else {
+            return;
+        };
         let count = active.served.entry(copy_key(addr)).or_default();
         *count += bytes;
         if *count > active.size + active.size / 10 + 32_768 {
@@ -223,7 +275,9 @@ impl Swarm {
 
     /// BEP 10 facts, merged over what is known.
     pub(crate) fn extended(&mut self, desk: &mut Desk, conn: ConnId, ext: Extended) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.ext = ext;
         peer.ext_seen = true;
         self.retie(conn);
@@ -234,7 +288,11 @@ impl Swarm {
 
 /// An address without its port, but on loopback, where one machine plays many.
 fn copy_key(addr: SocketAddr) -> SocketAddr {
-    if addr.ip().is_loopback() { addr } else { SocketAddr::new(addr.ip(), 0) }
+    if addr.ip().is_loopback() {
+        addr
+    } else {
+        SocketAddr::new(addr.ip(), 0)
+    }
 }
 
 /// The /24 (IPv4) or /48 (IPv6) of an address; on loopback the port, where one machine plays many.

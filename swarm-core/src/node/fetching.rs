@@ -49,10 +49,15 @@ impl Swarm {
         }
         let waits = self.master_demand();
         for _ in 0..4096 {
-            let Some(peer) = self.peers.get(&conn) else { return };
+            let Some(peer) = self.peers.get(&conn) else {
+                return;
+            };
             let rate = peer.down_rate();
-            let depth =
-                if waits { pick::master_depth(rate, self.permit()) } else { pick::free_depth(rate) };
+            let depth = if waits {
+                pick::master_depth(rate, self.permit())
+            } else {
+                pick::free_depth(rate)
+            };
             if !peer.may_fetch() || peer.outstanding >= depth.min(desk.cap() / 2) {
                 return;
             }
@@ -76,7 +81,9 @@ impl Swarm {
             if payers && let Choice::Lease(piece, why) = self.choose_free(desk, conn) {
                 return Choice::Lease(piece, why);
             }
-            let Some(piece) = self.best_planned(desk, conn, Why::Master) else { return Choice::Nothing };
+            let Some(piece) = self.best_planned(desk, conn, Why::Master) else {
+                return Choice::Nothing;
+            };
             return self.with_room(desk, piece, Why::Master, Purpose::Master);
         }
         self.choose_free(desk, conn)
@@ -86,7 +93,8 @@ impl Swarm {
     fn unfinished(&self, desk: &Desk, conn: ConnId) -> Option<Choice> {
         let peer = self.peers.get(&conn)?;
         let fits = |piece: &&u32| {
-            let alone = self.alone.contains(*piece) && self.active.get(*piece).is_some_and(|a| a.got > 0);
+            let alone =
+                self.alone.contains(*piece) && self.active.get(*piece).is_some_and(|a| a.got > 0);
             peer.offers(**piece, desk.now) && !peer.leases.contains_key(*piece) && !alone
         };
         let piece = *self.partial.iter().find(fits)?;
@@ -97,7 +105,9 @@ impl Swarm {
         if !self.repeats(desk) || self.allow <= 0.0 || !stop_loss::allows(self.loss(desk)) {
             return Choice::Nothing;
         }
-        let Some(piece) = self.best_planned(desk, conn, Why::Free) else { return Choice::Nothing };
+        let Some(piece) = self.best_planned(desk, conn, Why::Free) else {
+            return Choice::Nothing;
+        };
         let copies = self.avail.copies(piece);
         self.with_room(desk, piece, Why::Free, Purpose::Free(copies))
     }
@@ -117,13 +127,19 @@ impl Swarm {
         !self.active.contains_key(&piece)
             && match why {
                 Why::Master => self.master_lacks(piece),
-                Why::Free => self.avail.copies(piece) >= piece_yield::threshold(self.avail.downloaders),
+                Why::Free => {
+                    self.avail.copies(piece) >= piece_yield::threshold(self.avail.downloaders)
+                }
             }
     }
 
     /// The best absent piece of a plan that this connection has.
     fn best_planned(&mut self, desk: &mut Desk, conn: ConnId, why: Why) -> Option<u32> {
-        let built = if why == Why::Master { self.master_plan.built } else { self.free_plan.built };
+        let built = if why == Why::Master {
+            self.master_plan.built
+        } else {
+            self.free_plan.built
+        };
         let queue_empty = match why {
             Why::Master => self.master_plan.queue.is_empty(),
             Why::Free => self.free_plan.queue.is_empty(),
@@ -166,12 +182,17 @@ impl Swarm {
             }
             Why::Free => {
                 let lot = |piece: u32| forward::weight(&self.info_hash, piece, salt);
-                let mut keyed: Vec<_> = absent.map(|piece| (self.avail.copies(piece), lot(piece), piece)).collect();
+                let mut keyed: Vec<_> = absent
+                    .map(|piece| (self.avail.copies(piece), lot(piece), piece))
+                    .collect();
                 keyed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                 keyed.into_iter().map(|(_, _, piece)| piece).collect()
             }
         };
-        let plan = crate::swarm::Plan { queue: plan, built: Some(desk.now) };
+        let plan = crate::swarm::Plan {
+            queue: plan,
+            built: Some(desk.now),
+        };
         match why {
             Why::Master => self.master_plan = plan,
             Why::Free => self.free_plan = plan,
@@ -219,10 +240,18 @@ impl Swarm {
             self.begin(desk, piece, why);
         }
         let whole = self.alone.contains(&piece);
-        let Some(active) = self.active.get_mut(&piece) else { return };
-        let Some(free) = active.uncovered.pop() else { return };
+        let Some(active) = self.active.get_mut(&piece) else {
+            return;
+        };
+        let Some(free) = active.uncovered.pop() else {
+            return;
+        };
         let count = free.end - free.start;
-        let bite = if whole { count } else { pick::bite(count, rate) };
+        let bite = if whole {
+            count
+        } else {
+            pick::bite(count, rate)
+        };
         let blocks = free.start..free.start + bite;
         if blocks.end < free.end {
             active.uncovered.push(blocks.end..free.end);
@@ -234,47 +263,88 @@ impl Swarm {
     }
 
     fn grant(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, blocks: Range<u32>) {
-        let (Some(active), Some(peer)) = (self.active.get_mut(&piece), self.peers.get_mut(&conn)) else { return };
+        let (Some(active), Some(peer)) = (self.active.get_mut(&piece), self.peers.get_mut(&conn))
+        else {
+            return;
+        };
         let bytes = (u64::from(blocks.end - blocks.start) * u64::from(BLOCK)).min(active.size);
         active.leases.push(conn);
         peer.outstanding += bytes;
-        peer.leases.insert(piece, Lease { blocks: blocks.clone(), left: bytes, since: desk.now });
+        peer.leases.insert(
+            piece,
+            Lease {
+                blocks: blocks.clone(),
+                left: bytes,
+                since: desk.now,
+            },
+        );
         let announce = Arc::clone(&active.announce);
-        desk.order(conn, Order::Fetch(Fetch { piece, blocks, announce }));
+        desk.order(
+            conn,
+            Order::Fetch(Fetch {
+                piece,
+                blocks,
+                announce,
+            }),
+        );
     }
 
     /// A master waits, nothing is left to hand out: the slowest lease is asked of this idle peer as well.
     fn endgame(&mut self, desk: &mut Desk, conn: ConnId, waits: bool) {
-        let Some(peer) = self.peers.get(&conn).filter(|peer| waits && peer.leases.is_empty()) else { return };
+        let Some(peer) = self
+            .peers
+            .get(&conn)
+            .filter(|peer| waits && peer.leases.is_empty())
+        else {
+            return;
+        };
         let slow = |piece: &u32| {
             let active = self.active.get(piece)?;
             let holder = *active.leases.first().filter(|_| active.leases.len() == 1)?;
             let lease = self.peers.get(&holder)?.leases.get(piece)?;
-            let fits = holder != conn && peer.offers(*piece, desk.now) && !self.alone.contains(piece);
+            let fits =
+                holder != conn && peer.offers(*piece, desk.now) && !self.alone.contains(piece);
             let old = desk.now.since(lease.since) >= pick::SLOW_LEASE;
             (fits && old).then_some((core::cmp::Reverse(lease.left), lease.blocks.clone(), *piece))
         };
-        let fetching = self.active.iter().filter(|(_, a)| a.stage == Stage::Fetching).map(|(piece, _)| piece);
-        let slowest = fetching.filter_map(slow).min_by(|a, b| a.0.cmp(&b.0).then(a.2.cmp(&b.2)));
+        let fetching = self
+            .active
+            .iter()
+            .filter(|(_, a)| a.stage == Stage::Fetching)
+            .map(|(piece, _)| piece);
+        let slowest = fetching
+            .filter_map(slow)
+            .min_by(|a, b| a.0.cmp(&b.0).then(a.2.cmp(&b.2)));
         if let Some((_, blocks, piece)) = slowest {
             self.grant(desk, conn, piece, blocks);
         }
     }
 
     /// Blocks arrived.
-    pub(crate) fn received(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, bytes: u64, redundant: u64) {
+    pub(crate) fn received(
+        &mut self,
+        desk: &mut Desk,
+        conn: ConnId,
+        piece: u32,
+        bytes: u64,
+        redundant: u64,
+    ) {
         self.down.add(bytes);
         desk.down.add(bytes);
         self.wasted += redundant;
         desk.wasted += redundant;
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.down.add(bytes);
         if let Some(lease) = peer.leases.get_mut(&piece) {
             let arrived = lease.left.min(bytes + redundant);
             lease.left -= arrived;
             peer.outstanding = peer.outstanding.saturating_sub(arrived);
         }
-        let Some(active) = self.active.get_mut(&piece) else { return };
+        let Some(active) = self.active.get_mut(&piece) else {
+            return;
+        };
         let new = bytes.min(active.size.saturating_sub(active.got));
         active.got += new;
         if active.why == Why::Free {
@@ -284,7 +354,13 @@ impl Swarm {
     }
 
     /// Forgets a lease of this connection; `revoke`: the session is told to give it up.
-    pub(crate) fn end_lease(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, revoke: bool) -> Option<Lease> {
+    pub(crate) fn end_lease(
+        &mut self,
+        desk: &mut Desk,
+        conn: ConnId,
+        piece: u32,
+        revoke: bool,
+    ) -> Option<Lease> {
         let peer = self.peers.get_mut(&conn)?;
         let lease = peer.leases.remove(&piece)?;
         peer.outstanding = peer.outstanding.saturating_sub(lease.left);
@@ -299,7 +375,9 @@ impl Swarm {
 
     /// A lease ended early: its blocks are open again, and the pair rests where asking again would spin.
     pub(crate) fn lease_lost(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, why: LeaseEnd) {
-        let Some(lease) = self.end_lease(desk, conn, piece, false) else { return };
+        let Some(lease) = self.end_lease(desk, conn, piece, false) else {
+            return;
+        };
         let rest = match why {
             LeaseEnd::Rejected => 10,
             LeaseEnd::TimedOut => 30,
@@ -310,7 +388,9 @@ impl Swarm {
                 0
             }
         };
-        if rest > 0 && let Some(peer) = self.peers.get_mut(&conn) {
+        if rest > 0
+            && let Some(peer) = self.peers.get_mut(&conn)
+        {
             let times = peer.refused.get(&piece).map_or(0, |(_, times)| *times);
             let wait = Duration::from_secs(rest << times.min(6));
             peer.refused.insert(piece, (desk.now + wait, times + 1));
@@ -319,13 +399,28 @@ impl Swarm {
     }
 
     /// Blocks of a piece are nobody's again. One that never got a permit, or that nobody wants any more, goes.
-    pub(crate) fn reopen(&mut self, desk: &mut Desk, piece: u32, blocks: Range<u32>, no_permit: bool) {
+    pub(crate) fn reopen(
+        &mut self,
+        desk: &mut Desk,
+        piece: u32,
+        blocks: Range<u32>,
+        no_permit: bool,
+    ) {
         let permit = self.permit();
-        let Some(active) = self.active.get_mut(&piece).filter(|a| a.stage == Stage::Fetching) else { return };
+        let Some(active) = self
+            .active
+            .get_mut(&piece)
+            .filter(|a| a.stage == Stage::Fetching)
+        else {
+            return;
+        };
         if !active.leases.is_empty() {
             // Somebody else was asked for the same blocks: nothing opens before that one gives up, too.
             let covered = |holder: &ConnId| {
-                let lease = self.peers.get(holder).and_then(|peer| peer.leases.get(&piece));
+                let lease = self
+                    .peers
+                    .get(holder)
+                    .and_then(|peer| peer.leases.get(&piece));
                 lease.is_some_and(|lease| lease.blocks == blocks)
             };
             if active.leases.iter().any(covered) {
@@ -366,14 +461,19 @@ impl Swarm {
     fn orphaned(&self, piece: u32, active: &Active, now: Timestamp, patience: Duration) -> bool {
         let smart = self.alone.contains(&piece) && active.got > 0;
         let old = now.since(active.since) >= patience && active.got == 0;
-        let served = self.peers.values().any(|peer| peer.may_fetch() && peer.have.get(piece));
+        let served = self
+            .peers
+            .values()
+            .any(|peer| peer.may_fetch() && peer.have.get(piece));
         smart || old || (!served && now.since(active.since) >= patience * 3)
     }
 
     /// A master got a piece by itself while we were at the beginning of it.
     pub(crate) fn master_got(&mut self, desk: &mut Desk, piece: u32) {
         let useless = self.active.get(&piece).is_some_and(|active| {
-            active.stage == Stage::Fetching && active.why == Why::Master && active.got * 2 < active.size
+            active.stage == Stage::Fetching
+                && active.why == Why::Master
+                && active.got * 2 < active.size
         });
         if useless && !self.master_lacks(piece) && self.avail.lack(piece) == 0 {
             self.retire(desk, piece);

@@ -14,11 +14,16 @@ impl Swarm {
     /// has already is withdrawn first: qBittorrent closes the moment a HAVE completes our set.
     fn may_show(&mut self, desk: &mut Desk, conn: ConnId) -> bool {
         let (total, fetching) = (self.pieces(), self.fetching);
-        let Some(peer) = self.peers.get_mut(&conn) else { return false };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return false;
+        };
         if !peer.ext.donthave || total <= 1 || peer.shown.count_ones() + fetching + 1 < total {
             return true;
         }
-        let has_already = peer.shown.iter_ones().find(|piece| !peer.told.contains_key(piece));
+        let has_already = peer
+            .shown
+            .iter_ones()
+            .find(|piece| !peer.told.contains_key(piece));
         if let Some(piece) = has_already {
             peer.shown.set(piece, false);
             desk.order(conn, Order::Withdraw(piece));
@@ -28,7 +33,9 @@ impl Swarm {
 
     /// Whether this peer should hear of this piece: a master always, a downloader within its commitment.
     fn deserves(&self, desk: &Desk, conn: ConnId, piece: u32, committed: u64) -> bool {
-        let Some(peer) = self.peers.get(&conn) else { return false };
+        let Some(peer) = self.peers.get(&conn) else {
+            return false;
+        };
         if peer.closing || !peer.known || peer.have.get(piece) || peer.told.contains_key(&piece) {
             return false;
         }
@@ -54,22 +61,40 @@ impl Swarm {
     /// Who gets HAVE the instant this piece verifies: masters first.
     pub(crate) fn audience(&mut self, desk: &mut Desk, piece: u32) -> Arc<[ConnId]> {
         let committed = self.committed();
-        let strangers = self.peers.values().filter(|p| p.class == Class::Downloader).map(|p| p.conn);
+        let strangers = self
+            .peers
+            .values()
+            .filter(|p| p.class == Class::Downloader)
+            .map(|p| p.conn);
         let all: Vec<ConnId> = self.master_conns.iter().copied().chain(strangers).collect();
-        let mut named: Vec<ConnId> = all.into_iter().filter(|c| self.deserves(desk, *c, piece, committed)).collect();
+        let mut named: Vec<ConnId> = all
+            .into_iter()
+            .filter(|c| self.deserves(desk, *c, piece, committed))
+            .collect();
         named.retain(|conn| self.may_show(desk, *conn));
         named.into()
     }
 
     /// Books an announcement that has been, or is now being, made.
     fn book_told(&mut self, desk: &Desk, conn: ConnId, piece: u32) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.shown.set(piece, true);
         if peer.have.get(piece) || peer.told.contains_key(&piece) {
             return;
         }
         let tie = peer.tie();
-        peer.told.insert(piece, Told { at: desk.now, asked: None, served: 0, sent: None, tie });
+        peer.told.insert(
+            piece,
+            Told {
+                at: desk.now,
+                asked: None,
+                served: 0,
+                sent: None,
+                tie,
+            },
+        );
         if let Some(active) = self.active.get_mut(&piece) {
             active.ties.add(tie);
         }
@@ -87,12 +112,18 @@ impl Swarm {
 
     /// Announces to one peer all it should hear of, the pieces most peers lack first.
     pub(crate) fn offer(&mut self, desk: &mut Desk, conn: ConnId) {
-        let Some(peer) = self.peers.get(&conn) else { return };
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
         if peer.closing || !peer.known || !matches!(peer.class, Class::Master | Class::Downloader) {
             return;
         }
         let news = |p: &u32| !peer.have.get(*p) && !peer.told.contains_key(p);
-        let held = self.active.iter().filter(|(_, a)| a.stage == Stage::Held).map(|(p, _)| *p);
+        let held = self
+            .active
+            .iter()
+            .filter(|(_, a)| a.stage == Stage::Held)
+            .map(|(p, _)| *p);
         let mut pieces: Vec<u32> = held.filter(news).collect();
         if pieces.is_empty() {
             return;
@@ -106,7 +137,13 @@ impl Swarm {
 
     /// The peer has the piece now, or lost it, or went: an announcement no longer binds.
     pub(crate) fn untell(&mut self, desk: &mut Desk, conn: ConnId, piece: u32) {
-        let Some(told) = self.peers.get_mut(&conn).and_then(|peer| peer.told.remove(&piece)) else { return };
+        let Some(told) = self
+            .peers
+            .get_mut(&conn)
+            .and_then(|peer| peer.told.remove(&piece))
+        else {
+            return;
+        };
         if let Some(active) = self.active.get_mut(&piece) {
             active.ties.drop(told.tie);
             if active.ties.none() || told.tie == Tie::Master {
@@ -117,10 +154,14 @@ impl Swarm {
 
     /// The peer's nature is known better: what was announced to it binds as that says.
     pub(crate) fn retie(&mut self, conn: ConnId) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         let tie = peer.tie();
         for (piece, told) in &mut peer.told {
-            if told.tie != tie && let Some(active) = self.active.get_mut(piece) {
+            if told.tie != tie
+                && let Some(active) = self.active.get_mut(piece)
+            {
                 active.ties.drop(told.tie);
                 active.ties.add(tie);
                 told.tie = tie;
@@ -130,7 +171,9 @@ impl Swarm {
 
     /// The hash was right: HAVE went to the audience; the rest hears now.
     pub(crate) fn verified(&mut self, desk: &mut Desk, piece: u32) {
-        let Some(active) = self.active.get_mut(&piece) else { return };
+        let Some(active) = self.active.get_mut(&piece) else {
+            return;
+        };
         let audience = core::mem::replace(&mut active.announce, Arc::from([]));
         if active.stage != Stage::Fetching {
             return self.disown(desk, piece, &audience);
@@ -159,7 +202,12 @@ impl Swarm {
             self.book_told(desk, *conn, piece);
         }
         let committed = self.committed();
-        let rest: Vec<ConnId> = self.peers.keys().copied().filter(|conn| !audience.contains(conn)).collect();
+        let rest: Vec<ConnId> = self
+            .peers
+            .keys()
+            .copied()
+            .filter(|conn| !audience.contains(conn))
+            .collect();
         for conn in rest {
             self.tell(desk, conn, piece, committed);
         }
@@ -168,7 +216,9 @@ impl Swarm {
     /// HAVE went out for a piece that was given up meanwhile: taken back.
     fn disown(&mut self, desk: &mut Desk, piece: u32, audience: &[ConnId]) {
         for conn in audience {
-            let Some(peer) = self.peers.get(conn) else { continue };
+            let Some(peer) = self.peers.get(conn) else {
+                continue;
+            };
             if peer.have.get(piece) || peer.closing {
                 continue;
             }
@@ -184,7 +234,9 @@ impl Swarm {
     /// nobody told lacks it. The permit is free when the shell says so.
     pub(crate) fn retire(&mut self, desk: &mut Desk, piece: u32) {
         let permit = self.permit();
-        let Some(active) = self.active.get_mut(&piece) else { return };
+        let Some(active) = self.active.get_mut(&piece) else {
+            return;
+        };
         let holders: Vec<ConnId> = active.leases.drain(..).collect();
         match active.stage {
             Stage::Retiring => return,
@@ -214,11 +266,17 @@ impl Swarm {
     }
 
     fn take_back(&mut self, desk: &mut Desk, piece: u32) {
-        let told: Vec<ConnId> =
-            self.peers.values().filter(|p| p.told.contains_key(&piece)).map(|p| p.conn).collect();
+        let told: Vec<ConnId> = self
+            .peers
+            .values()
+            .filter(|p| p.told.contains_key(&piece))
+            .map(|p| p.conn)
+            .collect();
         for conn in told {
             self.untell(desk, conn, piece);
-            let Some(peer) = self.peers.get_mut(&conn) else { continue };
+            let Some(peer) = self.peers.get_mut(&conn) else {
+                continue;
+            };
             if peer.ext.donthave {
                 peer.shown.set(piece, false);
                 desk.order(conn, Order::Withdraw(piece));
@@ -232,7 +290,11 @@ impl Swarm {
     /// The shell freed the permit.
     pub(crate) fn released(&mut self, desk: &mut Desk, piece: u32) {
         let permit = self.permit();
-        if self.active.get(&piece).is_none_or(|active| active.stage != Stage::Retiring) {
+        if self
+            .active
+            .get(&piece)
+            .is_none_or(|active| active.stage != Stage::Retiring)
+        {
             return;
         }
         self.active.remove(&piece);
@@ -243,7 +305,10 @@ impl Swarm {
 
     /// What a held piece would cost to give up; `None`: it stays.
     pub(crate) fn cost(&self, desk: &Desk, piece: u32, purpose: Purpose) -> Option<f64> {
-        let active = self.active.get(&piece).filter(|active| active.stage == Stage::Held)?;
+        let active = self
+            .active
+            .get(&piece)
+            .filter(|active| active.stage == Stage::Held)?;
         let facts = EvictFacts {
             masters: active.ties.masters,
             absent_master: self.absent_master_lacks(piece),
@@ -257,11 +322,18 @@ impl Swarm {
 
     /// The cheapest held pieces, at most so many.
     fn victims(&self, desk: &Desk, purpose: Purpose, count: usize) -> Vec<u32> {
-        let mut costs: Vec<(f64, u32)> =
-            self.active.keys().filter_map(|p| self.cost(desk, *p, purpose).map(|cost| (cost, *p))).collect();
+        let mut costs: Vec<(f64, u32)> = self
+            .active
+            .keys()
+            .filter_map(|p| self.cost(desk, *p, purpose).map(|cost| (cost, *p)))
+            .collect();
         costs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let cheap = costs.iter().take_while(|(cost, _)| *cost <= 0.0).count();
-        costs.iter().take(if cheap > 0 { count.min(cheap) } else { 1 }).map(|(_, piece)| *piece).collect()
+        costs
+            .iter()
+            .take(if cheap > 0 { count.min(cheap) } else { 1 })
+            .map(|(_, piece)| *piece)
+            .collect()
     }
 
     /// Sees to it that room comes: nothing to do while enough is on its way out, else the cheapest go, dead ones
@@ -302,7 +374,11 @@ impl Swarm {
     pub(crate) fn age_commitments(&mut self, desk: &Desk) {
         let mut over: BTreeMap<u32, u32> = BTreeMap::new();
         for peer in self.peers.values_mut() {
-            for (piece, told) in peer.told.iter_mut().filter(|(_, told)| told.tie == Tie::Firm) {
+            for (piece, told) in peer
+                .told
+                .iter_mut()
+                .filter(|(_, told)| told.tie == Tie::Firm)
+            {
                 let age = CommitAge {
                     quiet: desk.now.since(told.asked.unwrap_or(told.at)),
                     sent: told.sent.map(|at| desk.now.since(at)),

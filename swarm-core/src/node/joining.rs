@@ -39,7 +39,12 @@ impl Swarm {
 
     /// All masters that named it have everything.
     fn masters_complete(&self) -> bool {
-        let done = |id| self.links.get(id).and_then(|link| link.have.as_ref()).is_some_and(|have| have.is_full());
+        let done = |id| {
+            self.links
+                .get(id)
+                .and_then(|link| link.have.as_ref())
+                .is_some_and(|have| have.is_full())
+        };
         self.origins.iter().all(|origin| match origin {
             Origin::Master(id) => done(id) && self.pieces() > 0,
             Origin::User | Origin::Feed(_) => true,
@@ -48,7 +53,10 @@ impl Swarm {
 
     /// Joined whatever the ranking says: the operator's word, kept content, or a master in need.
     pub(crate) fn must_join(&self) -> bool {
-        let by_master = self.origins.iter().any(|origin| matches!(origin, Origin::Master(_)));
+        let by_master = self
+            .origins
+            .iter()
+            .any(|origin| matches!(origin, Origin::Master(_)));
         let named = !self.origins.is_empty();
         named
             && (self.pinned
@@ -73,7 +81,10 @@ impl Swarm {
         self.standing = Standing::Joined(desk.now);
         self.account.at_join = (self.account.taken, self.account.given);
         self.demand_seen = desk.now;
-        desk.stock.longest = desk.stock.longest.max(if self.caches() { self.permit() } else { 0 });
+        desk.stock.longest = desk
+            .stock
+            .longest
+            .max(if self.caches() { self.permit() } else { 0 });
         desk.out.push_back(Output::Join(self.id));
         desk.note(Note::Joined(self.id, self.need));
         self.say_left(desk);
@@ -83,7 +94,11 @@ impl Swarm {
     pub(crate) fn say_left(&mut self, desk: &mut Desk) {
         self.left_dirty = false;
         let Some(layout) = self.layout else { return };
-        let left = if self.hold == Hold::Kept { 0 } else { layout.total.saturating_sub(self.held_bytes) };
+        let left = if self.hold == Hold::Kept {
+            0
+        } else {
+            layout.total.saturating_sub(self.held_bytes)
+        };
         desk.out.push_back(Output::Left(self.id, left));
     }
 
@@ -116,7 +131,9 @@ impl Swarm {
         for conn in conns {
             if let Some(peer) = self.peers.get(&conn) {
                 let addr = if peer.incoming {
-                    peer.ext.listen_port.map(|port| std::net::SocketAddr::new(peer.addr.ip(), port))
+                    peer.ext
+                        .listen_port
+                        .map(|port| std::net::SocketAddr::new(peer.addr.ip(), port))
                 } else {
                     None
                 };
@@ -131,7 +148,10 @@ impl Swarm {
             peer.class = Class::Unknown;
         }
         if self.joined() {
-            desk.stock.longest = desk.stock.longest.max(if self.caches() { self.permit() } else { 0 });
+            desk.stock.longest =
+                desk.stock
+                    .longest
+                    .max(if self.caches() { self.permit() } else { 0 });
             self.say_left(desk);
         }
     }
@@ -141,10 +161,21 @@ impl Node {
     /// Something about a swarm.
     pub(crate) fn swarm_fact(&mut self, id: SwarmId, fact: SwarmFact) {
         match fact {
-            SwarmFact::Known { info_hash, name, geometry, private, hold, origin, pinned } => {
+            SwarmFact::Known {
+                info_hash,
+                name,
+                geometry,
+                private,
+                hold,
+                origin,
+                pinned,
+            } => {
                 let layout = geometry.and_then(|g| Layout::new(g.piece_length, g.total).ok());
                 let now = self.desk.now;
-                let swarm = self.swarms.entry(id).or_insert_with(|| Swarm::new(id, info_hash, hold, now));
+                let swarm = self
+                    .swarms
+                    .entry(id)
+                    .or_insert_with(|| Swarm::new(id, info_hash, hold, now));
                 swarm.forgotten = false;
                 swarm.name = name;
                 swarm.private |= private;
@@ -155,24 +186,40 @@ impl Node {
                 }
             }
             SwarmFact::Unnamed(origin) => {
-                let Some(swarm) = self.swarms.get_mut(&id) else { return };
+                let Some(swarm) = self.swarms.get_mut(&id) else {
+                    return;
+                };
                 swarm.origins.remove(&origin);
                 self.forget_unnamed(id);
             }
             SwarmFact::Leave => {
-                let Some(swarm) = self.swarms.get_mut(&id) else { return };
+                let Some(swarm) = self.swarms.get_mut(&id) else {
+                    return;
+                };
                 swarm.origins.clear();
                 swarm.pinned = false;
                 self.forget_unnamed(id);
             }
-            SwarmFact::Scraped { complete, incomplete, downloaders } => {
-                let Some(swarm) = self.swarms.get_mut(&id) else { return };
+            SwarmFact::Scraped {
+                complete,
+                incomplete,
+                downloaders,
+            } => {
+                let Some(swarm) = self.swarms.get_mut(&id) else {
+                    return;
+                };
                 let old = swarm.scrape.unwrap_or((None, None, None));
-                swarm.scrape = Some((complete.or(old.0), incomplete.or(old.1), downloaders.or(old.2)));
+                swarm.scrape = Some((
+                    complete.or(old.0),
+                    incomplete.or(old.1),
+                    downloaders.or(old.2),
+                ));
                 swarm.need = swarm.need_terms().0;
             }
             SwarmFact::Peers(addrs, source) => {
-                let Some(swarm) = self.swarms.get_mut(&id) else { return };
+                let Some(swarm) = self.swarms.get_mut(&id) else {
+                    return;
+                };
                 swarm.named(&mut self.desk, addrs, source);
             }
         }
@@ -181,7 +228,9 @@ impl Node {
     }
 
     fn forget_unnamed(&mut self, id: SwarmId) {
-        let Some(swarm) = self.swarms.get_mut(&id) else { return };
+        let Some(swarm) = self.swarms.get_mut(&id) else {
+            return;
+        };
         if swarm.origins.is_empty() && !swarm.forgotten {
             swarm.leave(&mut self.desk, LeaveReason::Asked);
             swarm.forgotten = true;
@@ -192,12 +241,18 @@ impl Node {
 
     /// Drops forgotten swarms once nothing of theirs is left in the shell.
     pub(crate) fn sweep(&mut self) {
-        self.swarms.retain(|_, swarm| !swarm.forgotten || !swarm.active.is_empty() || !swarm.peers.is_empty());
+        self.swarms.retain(|_, swarm| {
+            !swarm.forgotten || !swarm.active.is_empty() || !swarm.peers.is_empty()
+        });
     }
 
     /// The ranking number of a swarm: its need (or the reverse, for the test that must fail).
     pub(crate) fn rank(&self, swarm: &Swarm) -> f64 {
-        if self.desk.params.invert_need { 1.0 / (swarm.need + 0.001) } else { swarm.need }
+        if self.desk.params.invert_need {
+            1.0 / (swarm.need + 0.001)
+        } else {
+            swarm.need
+        }
     }
 
     /// Joins what must be joined, then the neediest; leaves what is outranked.
@@ -213,7 +268,9 @@ impl Node {
     }
 
     fn review_one(&mut self, id: SwarmId) {
-        let Some(swarm) = self.swarms.get_mut(&id) else { return };
+        let Some(swarm) = self.swarms.get_mut(&id) else {
+            return;
+        };
         if swarm.forgotten {
             return;
         }
@@ -229,7 +286,9 @@ impl Node {
         if swarm.standing == Standing::TooBig {
             swarm.standing = Standing::Out;
         }
-        let due = swarm.scraped.is_none_or(|at| self.desk.now.since(at) >= SCRAPE_EVERY);
+        let due = swarm
+            .scraped
+            .is_none_or(|at| self.desk.now.since(at) >= SCRAPE_EVERY);
         if due && swarm.hold == Hold::Cache {
             swarm.scraped = Some(self.desk.now);
             self.desk.out.push_back(Output::Scrape(id));
@@ -249,20 +308,37 @@ impl Node {
             };
             self.swarms.values().filter(fits)
         };
-        let uncounted = |swarm: &Swarm| swarm.scrape.is_none() && now.since(swarm.known_since) < SCRAPE_GRACE;
+        let uncounted =
+            |swarm: &Swarm| swarm.scrape.is_none() && now.since(swarm.known_since) < SCRAPE_GRACE;
         let patience = SCRAPE_GRACE * 3;
-        if candidates().any(uncounted) && !candidates().any(|swarm| now.since(swarm.known_since) > patience) {
+        if candidates().any(uncounted)
+            && !candidates().any(|swarm| now.since(swarm.known_since) > patience)
+        {
             return;
         }
-        let mut ranked: Vec<(f64, SwarmId)> =
-            candidates().filter(|s| s.need > 0.0).map(|s| (self.rank(s), s.id)).collect();
+        let mut ranked: Vec<(f64, SwarmId)> = candidates()
+            .filter(|s| s.need > 0.0)
+            .map(|s| (self.rank(s), s.id))
+            .collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let joined = || self.swarms.values().filter(free).filter(|swarm| swarm.joined());
+        let joined = || {
+            self.swarms
+                .values()
+                .filter(free)
+                .filter(|swarm| swarm.joined())
+        };
         let places = (self.desk.params.limits.max_swarms as usize).saturating_sub(joined().count());
-        let settled = |s: &&Swarm| matches!(s.standing, Standing::Joined(at) if now.since(at) >= need::DWELL);
-        let worst = joined().filter(settled).map(|s| (self.rank(s), s.id)).min_by(|a, b| a.0.total_cmp(&b.0));
+        let settled =
+            |s: &&Swarm| matches!(s.standing, Standing::Joined(at) if now.since(at) >= need::DWELL);
+        let worst = joined()
+            .filter(settled)
+            .map(|s| (self.rank(s), s.id))
+            .min_by(|a, b| a.0.total_cmp(&b.0));
         let mut chosen: Vec<SwarmId> = ranked.iter().take(places).map(|(_, id)| *id).collect();
-        if places == 0 && let (Some((low, out)), Some((high, id))) = (worst, ranked.first()) && *high > low * need::OUTRANK {
+        if places == 0
+            && let (Some((low, out)), Some((high, id))) = (worst, ranked.first())
+            && *high > low * need::OUTRANK
+        {
             if let Some(swarm) = self.swarms.get_mut(&out) {
                 swarm.leave_and_rest(&mut self.desk, LeaveReason::Outranked);
             }
@@ -278,7 +354,9 @@ impl Node {
     /// Once a second: swarms that do not repay, or in which nobody wants anything, are left for a while.
     pub(crate) fn leave_poor(&mut self) {
         for swarm in self.swarms.values_mut() {
-            let Standing::Joined(since) = swarm.standing else { continue };
+            let Standing::Joined(since) = swarm.standing else {
+                continue;
+            };
             if swarm.avail.downloaders > 0 {
                 swarm.demand_seen = self.desk.now;
             }

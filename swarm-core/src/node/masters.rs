@@ -43,19 +43,29 @@ pub(crate) enum Verdict {
 /// configured port or the one its RPC reported.
 fn judge(masters: &BTreeMap<MasterId, Master>, peer: &Peer, others: usize) -> Verdict {
     let ip = peer.addr.ip();
-    let Some((id, _)) = masters.iter().find(|(_, master)| master.is_at(ip)) else { return Verdict::Peer };
-    let port = if peer.incoming { peer.ext.listen_port } else { Some(peer.addr.port()) };
+    let Some((id, _)) = masters.iter().find(|(_, master)| master.is_at(ip)) else {
+        return Verdict::Peer;
+    };
+    let port = if peer.incoming {
+        peer.ext.listen_port
+    } else {
+        Some(peer.addr.port())
+    };
     let crowded = others > 0 || ip.is_loopback();
     match port {
         Some(port) => {
-            let exact = masters.iter().find(|(_, master)| master.is_at(ip) && master.listens_on(ip, port));
+            let exact = masters
+                .iter()
+                .find(|(_, master)| master.is_at(ip) && master.listens_on(ip, port));
             match exact {
                 Some((id, _)) => Verdict::Master(*id),
                 None if peer.incoming && !crowded => Verdict::Master(*id),
                 None => Verdict::Peer,
             }
         }
-        None if others == 0 && (!ip.is_loopback() || peer.ext_seen || !peer.extended) => Verdict::Master(*id),
+        None if others == 0 && (!ip.is_loopback() || peer.ext_seen || !peer.extended) => {
+            Verdict::Master(*id)
+        }
         None => Verdict::Wait,
     }
 }
@@ -63,8 +73,14 @@ fn judge(masters: &BTreeMap<MasterId, Master>, peer: &Peer, others: usize) -> Ve
 impl Swarm {
     /// Settles who the connections from masters' addresses are.
     pub(crate) fn recognise(&mut self, desk: &mut Desk, masters: &BTreeMap<MasterId, Master>) {
-        let at_master = |peer: &&Peer| masters.values().any(|m| m.is_at(peer.addr.ip())) || peer.is_master();
-        let suspects: Vec<ConnId> = self.peers.values().filter(at_master).map(|peer| peer.conn).collect();
+        let at_master =
+            |peer: &&Peer| masters.values().any(|m| m.is_at(peer.addr.ip())) || peer.is_master();
+        let suspects: Vec<ConnId> = self
+            .peers
+            .values()
+            .filter(at_master)
+            .map(|peer| peer.conn)
+            .collect();
         for conn in suspects {
             let verdict = self.judge(masters, conn);
             self.set_role(desk, conn, verdict);
@@ -72,13 +88,19 @@ impl Swarm {
     }
 
     pub(crate) fn judge(&self, masters: &BTreeMap<MasterId, Master>, conn: ConnId) -> Verdict {
-        let Some(peer) = self.peers.get(&conn) else { return Verdict::Peer };
-        let same = |other: &&Peer| other.conn != conn && other.addr.ip() == peer.addr.ip() && !other.closing;
+        let Some(peer) = self.peers.get(&conn) else {
+            return Verdict::Peer;
+        };
+        let same = |other: &&Peer| {
+            other.conn != conn && other.addr.ip() == peer.addr.ip() && !other.closing
+        };
         judge(masters, peer, self.peers.values().filter(same).count())
     }
 
     fn set_role(&mut self, desk: &mut Desk, conn: ConnId, verdict: Verdict) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         let role = match verdict {
             Verdict::Master(id) => Role::Master(id),
             Verdict::Peer | Verdict::Wait => Role::Peer,
@@ -100,7 +122,9 @@ impl Swarm {
     pub(crate) fn enter_role(&mut self, desk: &mut Desk, conn: ConnId) {
         self.retie(conn);
         self.reclass(conn);
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         let Role::Master(id) = peer.role else { return };
         if peer.interested {
             peer.interested = false;
@@ -129,13 +153,19 @@ impl Node {
     /// Something about a master.
     pub(crate) fn master_fact(&mut self, id: MasterId, fact: MasterFact) {
         match fact {
-            MasterFact::Configured { name, share, slave_key } => {
+            MasterFact::Configured {
+                name,
+                share,
+                slave_key,
+            } => {
                 let master = self.masters.entry(id).or_default();
                 (master.name, master.share, master.slave_key) = (name, share, slave_key);
                 self.desk.slave_key = slave_key;
             }
             MasterFact::Resolved(addrs) => self.masters.entry(id).or_default().addrs = addrs,
-            MasterFact::PeerPort(port) => self.masters.entry(id).or_default().peer_port = Some(port),
+            MasterFact::PeerPort(port) => {
+                self.masters.entry(id).or_default().peer_port = Some(port)
+            }
             MasterFact::Invited(_) => return,
             MasterFact::Removed => {
                 self.masters.remove(&id);
@@ -153,7 +183,8 @@ impl Node {
 
     /// Where a master is dialled: its addresses, on the port its RPC reported where it did.
     fn master_addrs(master: &Master) -> Vec<SocketAddr> {
-        let at = |addr: &SocketAddr| SocketAddr::new(addr.ip(), master.peer_port.unwrap_or(addr.port()));
+        let at =
+            |addr: &SocketAddr| SocketAddr::new(addr.ip(), master.peer_port.unwrap_or(addr.port()));
         let mut addrs: Vec<SocketAddr> = master.addrs.iter().map(at).collect();
         addrs.dedup();
         addrs
@@ -170,9 +201,14 @@ impl Node {
 
     /// A dial to this address failed: whether it was a master's.
     pub(crate) fn master_dial_failed(&mut self, swarm: SwarmId, addr: SocketAddr) {
-        let Some(swarm) = self.swarms.get_mut(&swarm) else { return };
+        let Some(swarm) = self.swarms.get_mut(&swarm) else {
+            return;
+        };
         for (id, master) in &self.masters {
-            let tried = swarm.links.get(id).is_some_and(|link| link.dialling.is_some());
+            let tried = swarm
+                .links
+                .get(id)
+                .is_some_and(|link| link.dialling.is_some());
             if tried && master.is_at(addr.ip()) {
                 swarm.master_failed(&self.desk, *id);
             }
@@ -186,24 +222,42 @@ impl Node {
 
     /// Pieces a master lacks in joined swarms; `None`: it was seen nowhere.
     pub(crate) fn missing(&self, id: MasterId) -> Option<u64> {
-        let sets = self.swarms.values().filter(|s| s.joined()).filter_map(|s| s.links.get(&id)?.have.as_ref());
-        sets.map(|have| u64::from(have.len() - have.count_ones())).reduce(|a, b| a + b)
+        let sets = self
+            .swarms
+            .values()
+            .filter(|s| s.joined())
+            .filter_map(|s| s.links.get(&id)?.have.as_ref());
+        sets.map(|have| u64::from(have.len() - have.count_ones()))
+            .reduce(|a, b| a + b)
     }
 
     /// The master is connected in some joined swarm where it lacks something.
     fn connected_missing(&self, id: MasterId) -> u64 {
         let linked = self.swarms.values().filter_map(|swarm| {
             let conn = swarm.links.get(&id)?.conn?;
-            swarm.peers.get(&conn).filter(|peer| peer.known && peer.class == Class::Master)
+            swarm
+                .peers
+                .get(&conn)
+                .filter(|peer| peer.known && peer.class == Class::Master)
         });
-        linked.map(|peer| u64::from(peer.have.len() - peer.have.count_ones())).sum()
+        linked
+            .map(|peer| u64::from(peer.have.len() - peer.have.count_ones()))
+            .sum()
     }
 
     /// The rates that follow from limits and masters' needs.
     pub(crate) fn rates(&self) -> crate::io::Rates {
-        let facts =
-            self.masters.iter().map(|(id, m)| SplitFacts { share: m.share, missing: self.connected_missing(*id) });
-        let Limits { upload, download, .. } = self.desk.params.limits;
-        crate::io::Rates { upload, download, master_share: split::master_share(facts) }
+        let facts = self.masters.iter().map(|(id, m)| SplitFacts {
+            share: m.share,
+            missing: self.connected_missing(*id),
+        });
+        let Limits {
+            upload, download, ..
+        } = self.desk.params.limits;
+        crate::io::Rates {
+            upload,
+            download,
+            master_share: split::master_share(facts),
+        }
     }
 }

@@ -24,13 +24,23 @@ impl Swarm {
     /// Bytes that will keep the line busy, and bytes still coming.
     fn demand(&self, desk: &Desk, horizon: f64) -> (f64, f64) {
         let fair = desk.capacity() / f64::from(self.avail.downloaders.max(1));
-        let draws = self.peers.values().filter(|peer| !peer.is_master() && !peer.closing).map(|peer| Draw {
-            pending: peer.pending(self.permit()),
-            rate: peer.up.rate.max(fair / 2.0),
-            asks: peer.asks(desk.now, gate::DEAF_AFTER),
-        });
-        let coming = self.active.values().filter(|a| a.stage == Stage::Fetching && a.why == Why::Free);
-        (gate::backlog(draws, horizon), coming.map(|a| a.expected * a.size as f64).sum())
+        let draws = self
+            .peers
+            .values()
+            .filter(|peer| !peer.is_master() && !peer.closing)
+            .map(|peer| Draw {
+                pending: peer.pending(self.permit()),
+                rate: peer.up.rate.max(fair / 2.0),
+                asks: peer.asks(desk.now, gate::DEAF_AFTER),
+            });
+        let coming = self
+            .active
+            .values()
+            .filter(|a| a.stage == Stage::Fetching && a.why == Why::Free);
+        (
+            gate::backlog(draws, horizon),
+            coming.map(|a| a.expected * a.size as f64).sum(),
+        )
     }
 
     fn roll(&mut self, seconds: f64) {
@@ -92,8 +102,12 @@ impl Swarm {
         if self.repeats(desk) && self.allow > 0.0 {
             self.rebuild(desk, Why::Free);
         }
-        let mut peers: Vec<(u64, ConnId)> =
-            self.peers.values().filter(|p| p.may_fetch()).map(|p| (p.down_rate(), p.conn)).collect();
+        let mut peers: Vec<(u64, ConnId)> = self
+            .peers
+            .values()
+            .filter(|p| p.may_fetch())
+            .map(|p| (p.down_rate(), p.conn))
+            .collect();
         peers.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         for (_, conn) in peers {
             self.top_up(desk, conn);
@@ -136,24 +150,47 @@ impl Node {
     /// left unused after it had its chance.
     fn share_line(&mut self) {
         let capacity = self.desk.capacity();
-        let mut ranked: Vec<(f64, SwarmId)> =
-            self.swarms.values().filter(|s| s.joined() && s.repeats(&self.desk)).map(|s| (self.rank(s), s.id)).collect();
+        let mut ranked: Vec<(f64, SwarmId)> = self
+            .swarms
+            .values()
+            .filter(|s| s.joined() && s.repeats(&self.desk))
+            .map(|s| (self.rank(s), s.id))
+            .collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut busy = 0.0;
         let mut held_back = false;
         for (_, id) in ranked {
             let now = self.desk.now;
-            let Some(swarm) = self.swarms.get_mut(&id) else { continue };
+            let Some(swarm) = self.swarms.get_mut(&id) else {
+                continue;
+            };
             let horizon = gate::horizon(swarm.fetch_s, swarm.lag_s);
             let (backlog, coming) = swarm.demand(&self.desk, horizon);
             busy += backlog + coming;
             let room = gate::room(capacity, horizon, busy, 0.0);
-            let unused = gate::room((capacity - self.desk.up.rate).max(0.0), horizon, backlog, coming);
-            swarm.allow = if held_back { 0.0 } else { room.min(if busy > backlog + coming { unused } else { room }) };
-            let Standing::Joined(since) = swarm.standing else { continue };
+            let unused = gate::room(
+                (capacity - self.desk.up.rate).max(0.0),
+                horizon,
+                backlog,
+                coming,
+            );
+            swarm.allow = if held_back {
+                0.0
+            } else {
+                room.min(if busy > backlog + coming {
+                    unused
+                } else {
+                    room
+                })
+            };
+            let Standing::Joined(since) = swarm.standing else {
+                continue;
+            };
             let filled = self.desk.up.rate >= capacity * FILLED;
             let wants = swarm.avail.downloaders > 0 && !swarm.free_plan.queue.is_empty();
-            held_back |= filled || (wants && now.since(since) < CHANCE) || (swarm.avail.downloaders == 0 && now.since(since) < CHANCE);
+            held_back |= filled
+                || (wants && now.since(since) < CHANCE)
+                || (swarm.avail.downloaders == 0 && now.since(since) < CHANCE);
         }
     }
 
@@ -161,7 +198,9 @@ impl Node {
     fn shrink(&mut self) {
         for _ in 0..256 {
             let stock = self.desk.stock;
-            if stock.used.saturating_sub(stock.retiring) <= self.desk.cap() || !self.evict_anywhere() {
+            if stock.used.saturating_sub(stock.retiring) <= self.desk.cap()
+                || !self.evict_anywhere()
+            {
                 return;
             }
         }
@@ -169,18 +208,34 @@ impl Node {
 
     /// When the clock is next looked at.
     pub(crate) fn next_timer(&self) -> Option<Timestamp> {
-        let busy = self.swarms.values().any(|swarm| swarm.joined() || !swarm.peers.is_empty());
+        let busy = self
+            .swarms
+            .values()
+            .any(|swarm| swarm.joined() || !swarm.peers.is_empty());
         let starved = !self.desk.starved.is_empty() && self.desk.no_room_until > self.desk.now;
         let soon = starved.then_some(self.desk.no_room_until);
         if busy {
             return Some(soon.map_or(self.next_tick, |at| at.min(self.next_tick)));
         }
-        let later = self.swarms.values().filter(|swarm| !swarm.forgotten).map(|swarm| {
-            let scrape = swarm.scraped.map_or(self.desk.now, |at| at + super::joining::SCRAPE_EVERY);
-            let grace = swarm.known_since + super::joining::SCRAPE_GRACE;
-            let wakes = [scrape, grace, swarm.rest_until];
-            wakes.into_iter().filter(|at| *at > self.desk.now).min().unwrap_or(scrape)
-        });
-        later.min().filter(|_| !self.desk.paused).map(|at| at.max(self.next_tick))
+        let later = self
+            .swarms
+            .values()
+            .filter(|swarm| !swarm.forgotten)
+            .map(|swarm| {
+                let scrape = swarm
+                    .scraped
+                    .map_or(self.desk.now, |at| at + super::joining::SCRAPE_EVERY);
+                let grace = swarm.known_since + super::joining::SCRAPE_GRACE;
+                let wakes = [scrape, grace, swarm.rest_until];
+                wakes
+                    .into_iter()
+                    .filter(|at| *at > self.desk.now)
+                    .min()
+                    .unwrap_or(scrape)
+            });
+        later
+            .min()
+            .filter(|_| !self.desk.paused)
+            .map(|at| at.max(self.next_tick))
     }
 }

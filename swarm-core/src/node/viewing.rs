@@ -27,8 +27,17 @@ pub(crate) fn view(node: &Node) -> NodeView {
             peak_bytes: desk.stock.peak,
             pieces: held,
         },
-        swarms: node.swarms.values().filter(|swarm| !swarm.forgotten).map(|s| swarm(s, desk.now)).collect(),
-        masters: node.masters.iter().map(|(id, m)| master(node, *id, m, &node.swarms)).collect(),
+        swarms: node
+            .swarms
+            .values()
+            .filter(|swarm| !swarm.forgotten)
+            .map(|s| swarm(s, desk.now))
+            .collect(),
+        masters: node
+            .masters
+            .iter()
+            .map(|(id, m)| master(node, *id, m, &node.swarms))
+            .collect(),
     }
 }
 
@@ -58,7 +67,13 @@ fn swarm(swarm: &Swarm, now: Timestamp) -> SwarmView {
         interested_peers: count(swarm.peers.values().filter(|peer| peer.wants_us).count()),
         known_addresses: count(swarm.book.len()),
         held_pieces: swarm.held,
-        fetching_pieces: count(swarm.active.values().filter(|a| a.stage == Stage::Fetching).count()),
+        fetching_pieces: count(
+            swarm
+                .active
+                .values()
+                .filter(|a| a.stage == Stage::Fetching)
+                .count(),
+        ),
         used_bytes: swarm.active.len() as u64 * swarm.permit(),
         uploaded_bytes: swarm.up.total,
         downloaded_bytes: swarm.down.total,
@@ -83,8 +98,16 @@ fn peer(peer: &Peer) -> PeerView {
         conn: peer.conn,
         addr: peer.addr,
         client: peer.ext.client.clone().unwrap_or_default(),
-        master: if let Role::Master(id) = peer.role { Some(id) } else { None },
-        flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect(),
+        master: if let Role::Master(id) = peer.role {
+            Some(id)
+        } else {
+            None
+        },
+        flags: flags
+            .iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, flag)| *flag)
+            .collect(),
         have_pieces: peer.have.count_ones(),
         up_rate_bps: peer.up.rate as u64,
         down_rate_bps: peer.down.rate as u64,
@@ -93,9 +116,16 @@ fn peer(peer: &Peer) -> PeerView {
     }
 }
 
-fn master(node: &Node, id: crate::io::MasterId, master: &Master, swarms: &BTreeMap<SwarmId, Swarm>) -> MasterView {
+fn master(
+    node: &Node,
+    id: crate::io::MasterId,
+    master: &Master,
+    swarms: &BTreeMap<SwarmId, Swarm>,
+) -> MasterView {
     let missing = node.missing(id);
-    let connected = swarms.values().any(|swarm| swarm.links.get(&id).is_some_and(|link| link.conn.is_some()));
+    let connected = swarms
+        .values()
+        .any(|swarm| swarm.links.get(&id).is_some_and(|link| link.conn.is_some()));
     let state = if master.addrs.is_empty() {
         MasterState::Unresolved
     } else if !connected {
@@ -105,7 +135,11 @@ fn master(node: &Node, id: crate::io::MasterId, master: &Master, swarms: &BTreeM
     } else {
         MasterState::Connected
     };
-    let sent = swarms.values().filter_map(|swarm| swarm.links.get(&id)).map(|link| link.sent).sum();
+    let sent = swarms
+        .values()
+        .filter_map(|swarm| swarm.links.get(&id))
+        .map(|link| link.sent)
+        .sum();
     MasterView {
         id,
         name: master.name.clone(),

@@ -39,15 +39,27 @@ pub fn score(facts: &ChokeFacts) -> f64 {
     let feeds = (facts.feeds / 16_384.0).min(4.0);
     let wants = (facts.wants as f64 / facts.piece.max(1) as f64).min(4.0);
     let waited = facts.waited.as_secs_f64() / 10.0;
-    feeds + wants + waited + if facts.unchoked && facts.wants > 0 { 1.0 } else { 0.0 }
+    feeds
+        + wants
+        + waited
+        + if facts.unchoked && facts.wants > 0 {
+            1.0
+        } else {
+            0.0
+        }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PEER: ChokeFacts =
-        ChokeFacts { feeds: 0.0, wants: 100, piece: 100, waited: Duration::ZERO, unchoked: false };
+    const PEER: ChokeFacts = ChokeFacts {
+        feeds: 0.0,
+        wants: 100,
+        piece: 100,
+        waited: Duration::ZERO,
+        unchoked: false,
+    };
 
     #[test]
     fn slots_follow_the_line() {
@@ -58,9 +70,25 @@ mod tests {
 
     #[test]
     fn feeders_and_the_needy_first_but_waiting_wins_in_the_end() {
-        assert!(score(&ChokeFacts { feeds: 50_000.0, ..PEER }) > score(&PEER));
+        assert!(
+            score(&ChokeFacts {
+                feeds: 50_000.0,
+                ..PEER
+            }) > score(&PEER)
+        );
         assert!(score(&ChokeFacts { wants: 300, ..PEER }) > score(&PEER));
-        let waited = ChokeFacts { waited: Duration::from_secs(120), ..PEER };
-        assert!(score(&waited) > score(&ChokeFacts { feeds: 1e9, wants: 10_000, unchoked: true, ..PEER }));
+        let waited = ChokeFacts {
+            waited: Duration::from_secs(120),
+            ..PEER
+        };
+        assert!(
+            score(&waited)
+                > score(&ChokeFacts {
+                    feeds: 1e9,
+                    wants: 10_000,
+                    unchoked: true,
+                    ..PEER
+                })
+        );
     }
 }

@@ -37,7 +37,11 @@ pub struct CommitFacts {
 #[must_use]
 pub fn allows(facts: &CommitFacts) -> bool {
     let own = (facts.piece as f64).max(facts.draw * AHEAD_S);
-    let most = if facts.master_demand { facts.cache / 4 } else { facts.cache / 4 * 3 };
+    let most = if facts.master_demand {
+        facts.cache / 4
+    } else {
+        facts.cache / 4 * 3
+    };
     let added = if facts.shared { 0 } else { facts.piece };
     (facts.peer + facts.piece) as f64 <= own && facts.all + added <= most
 }
@@ -63,19 +67,41 @@ mod tests {
 
     #[test]
     fn one_piece_or_twenty_seconds() {
-        let facts =
-            CommitFacts { peer: 0, all: 0, draw: 0.0, piece: 100, shared: false, cache: 1000, master_demand: false };
+        let facts = CommitFacts {
+            peer: 0,
+            all: 0,
+            draw: 0.0,
+            piece: 100,
+            shared: false,
+            cache: 1000,
+            master_demand: false,
+        };
         assert!(allows(&facts));
         assert!(!allows(&CommitFacts { peer: 100, ..facts }));
-        assert!(allows(&CommitFacts { peer: 100, draw: 10.0, ..facts }));
+        assert!(allows(&CommitFacts {
+            peer: 100,
+            draw: 10.0,
+            ..facts
+        }));
         assert!(!allows(&CommitFacts { all: 700, ..facts }));
-        assert!(allows(&CommitFacts { all: 700, shared: true, ..facts }));
-        assert!(!allows(&CommitFacts { all: 200, master_demand: true, ..facts }));
+        assert!(allows(&CommitFacts {
+            all: 700,
+            shared: true,
+            ..facts
+        }));
+        assert!(!allows(&CommitFacts {
+            all: 200,
+            master_demand: true,
+            ..facts
+        }));
     }
 
     #[test]
     fn commitments_end() {
-        let age = |quiet, sent: Option<u64>| CommitAge { quiet: Duration::from_secs(quiet), sent: sent.map(Duration::from_secs) };
+        let age = |quiet, sent: Option<u64>| CommitAge {
+            quiet: Duration::from_secs(quiet),
+            sent: sent.map(Duration::from_secs),
+        };
         assert!(!stale(age(59, None)) && stale(age(60, None)));
         assert!(!stale(age(29, Some(29))) && stale(age(30, Some(30))));
     }

@@ -38,8 +38,16 @@ pub fn backoff(fails: u32, by_operator: bool) -> Duration {
 /// Wait after the `fails`-th failure in a row to reach a master: 1, 2, 4, 8 … s, up to what the case is worth.
 #[must_use]
 pub fn master_backoff(fails: u32, something_to_give: bool, joined_for: Duration) -> Duration {
-    let most = if something_to_give { MASTER_WANTED } else { MASTER_IDLE };
-    let most = if joined_for < MASTER_FRESH { most.min(MASTER_FRESH_STEP) } else { most };
+    let most = if something_to_give {
+        MASTER_WANTED
+    } else {
+        MASTER_IDLE
+    };
+    let most = if joined_for < MASTER_FRESH {
+        most.min(MASTER_FRESH_STEP)
+    } else {
+        most
+    };
     Duration::from_secs(1 << fails.saturating_sub(1).min(10)).min(most)
 }
 
@@ -49,7 +57,10 @@ mod tests {
 
     #[test]
     fn waits_grow_and_are_bounded() {
-        assert!(backoff(1, false) < backoff(2, false) && backoff(99, false) == Duration::from_secs(3600));
+        assert!(
+            backoff(1, false) < backoff(2, false)
+                && backoff(99, false) == Duration::from_secs(3600)
+        );
         assert_eq!(backoff(1, true), Duration::from_secs(1));
         assert_eq!(backoff(99, true), Duration::from_secs(60));
     }
@@ -58,7 +69,10 @@ mod tests {
     fn masters_are_tried_quickly_at_first_then_every_five_minutes_unless_something_waits() {
         let young = Duration::from_secs(10);
         let old = Duration::from_secs(1000);
-        assert_eq!([1, 2, 3, 4, 5].map(|n| master_backoff(n, false, young).as_secs()), [1, 2, 4, 8, 8]);
+        assert_eq!(
+            [1, 2, 3, 4, 5].map(|n| master_backoff(n, false, young).as_secs()),
+            [1, 2, 4, 8, 8]
+        );
         assert_eq!(master_backoff(20, false, old), MASTER_IDLE);
         assert_eq!(master_backoff(20, true, old), MASTER_WANTED);
     }

@@ -43,7 +43,8 @@ pub fn cost(facts: EvictFacts, purpose: Purpose) -> Option<f64> {
     }
     let idle = facts.idle >= IDLE;
     let remaining = f64::from(facts.lack) * if idle { 0.25 } else { 1.0 };
-    let cost = remaining + 4.0 * f64::from(facts.stale) + if facts.absent_master { 1000.0 } else { 0.0 };
+    let cost =
+        remaining + 4.0 * f64::from(facts.stale) + if facts.absent_master { 1000.0 } else { 0.0 };
     match purpose {
         Purpose::Master => Some(cost),
         Purpose::Free(copies) => (!facts.absent_master && cost < copies / 2.0).then_some(cost),
@@ -54,8 +55,14 @@ pub fn cost(facts: EvictFacts, purpose: Purpose) -> Option<f64> {
 mod tests {
     use super::*;
 
-    const DEAD: EvictFacts =
-        EvictFacts { masters: 0, absent_master: false, firm: 0, stale: 0, lack: 0, idle: Duration::ZERO };
+    const DEAD: EvictFacts = EvictFacts {
+        masters: 0,
+        absent_master: false,
+        firm: 0,
+        stale: 0,
+        lack: 0,
+        idle: Duration::ZERO,
+    };
 
     #[test]
     fn promised_pieces_stay() {
@@ -70,7 +77,25 @@ mod tests {
         let wanted = EvictFacts { lack: 6, ..DEAD };
         assert!(cost(DEAD, Purpose::Master) < cost(wanted, Purpose::Master));
         assert_eq!(cost(wanted, Purpose::Free(5.0)), None);
-        assert!(cost(EvictFacts { idle: IDLE, ..wanted }, Purpose::Free(5.0)).is_some());
-        assert_eq!(cost(EvictFacts { absent_master: true, ..DEAD }, Purpose::Free(5.0)), None);
+        assert!(
+            cost(
+                EvictFacts {
+                    idle: IDLE,
+                    ..wanted
+                },
+                Purpose::Free(5.0)
+            )
+            .is_some()
+        );
+        assert_eq!(
+            cost(
+                EvictFacts {
+                    absent_master: true,
+                    ..DEAD
+                },
+                Purpose::Free(5.0)
+            ),
+            None
+        );
     }
 }

@@ -11,7 +11,9 @@ pub const PAYERS_ONE_IN: u32 = 8;
 /// Rendezvous weight of a piece for the slave with this key: a well-mixed 64-bit number (splitmix64's finaliser).
 #[must_use]
 pub fn weight(info_hash: &[u8; 20], piece: u32, slave_key: u64) -> u64 {
-    let seed = info_hash.iter().fold(slave_key, |acc, byte| acc.rotate_left(8) ^ u64::from(*byte));
+    let seed = info_hash
+        .iter()
+        .fold(slave_key, |acc, byte| acc.rotate_left(8) ^ u64::from(*byte));
     let mut x = seed ^ u64::from(piece).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -37,7 +39,10 @@ mod tests {
         };
         assert_eq!(order(1), order(1));
         let (a, b) = (order(1), order(2));
-        let common = a[..16].iter().filter(|piece| b[..16].contains(piece)).count();
+        let common = a[..16]
+            .iter()
+            .filter(|piece| b[..16].contains(piece))
+            .count();
         assert!(common < 10, "{common} of the first 16 are the same");
     }
 
@@ -45,7 +50,11 @@ mod tests {
     fn payers_get_at_most_an_eighth() {
         let (mut masters, mut payers) = (0u64, 0u64);
         for _ in 0..900 {
-            if payers_turn(masters, payers) { payers += 1 } else { masters += 1 }
+            if payers_turn(masters, payers) {
+                payers += 1
+            } else {
+                masters += 1
+            }
         }
         assert!(payers * 8 <= masters + 8, "{payers} {masters}");
     }

@@ -36,7 +36,10 @@ pub fn horizon(fetch_s: f64, lag_s: f64) -> f64 {
 /// Bytes that will keep the line busy without any further fetch.
 #[must_use]
 pub fn backlog(draws: impl Iterator<Item = Draw>, horizon_s: f64) -> f64 {
-    draws.filter(|draw| draw.asks).map(|draw| (draw.pending as f64).min(draw.rate * horizon_s)).sum()
+    draws
+        .filter(|draw| draw.asks)
+        .map(|draw| (draw.pending as f64).min(draw.rate * horizon_s))
+        .sum()
 }
 
 /// Bytes of expected uploads that may still be ordered. Negative or zero: the gate is shut.
@@ -51,19 +54,31 @@ mod tests {
 
     #[test]
     fn a_full_line_shuts_the_gate() {
-        let busy = (0..8).map(|_| Draw { pending: 10_000_000, rate: 250_000.0, asks: true });
+        let busy = (0..8).map(|_| Draw {
+            pending: 10_000_000,
+            rate: 250_000.0,
+            asks: true,
+        });
         assert!(room(2_000_000.0, 5.0, backlog(busy, 5.0), 0.0) <= 0.0);
     }
 
     #[test]
     fn peers_that_do_not_request_count_nothing() {
-        let deaf = (0..8).map(|_| Draw { pending: 10_000_000, rate: 250_000.0, asks: false });
+        let deaf = (0..8).map(|_| Draw {
+            pending: 10_000_000,
+            rate: 250_000.0,
+            asks: false,
+        });
         assert!(room(2_000_000.0, 5.0, backlog(deaf, 5.0), 0.0) >= 10_000_000.0);
     }
 
     #[test]
     fn what_is_coming_counts_and_slow_drawers_count_only_what_they_draw() {
-        let slow = [Draw { pending: 10_000_000, rate: 1000.0, asks: true }];
+        let slow = [Draw {
+            pending: 10_000_000,
+            rate: 1000.0,
+            asks: true,
+        }];
         assert!((backlog(slow.into_iter(), 5.0) - 5000.0).abs() < 1.0);
         assert!(room(1000.0, 5.0, 0.0, 6000.0) < 0.0);
     }

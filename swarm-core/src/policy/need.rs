@@ -56,26 +56,63 @@ pub struct NeedFacts {
 /// The score and its terms; the terms' weights multiplied are the score.
 #[must_use]
 pub fn score(facts: &NeedFacts) -> (f64, [NeedTerm; 5]) {
-    let scraped = facts.downloaders.or(facts.incomplete).map(|p| p.saturating_sub(u32::from(facts.counts_us)));
-    let known = |by_scrape: Option<u32>, seen: u32| if seen > 0 { Some(by_scrape.unwrap_or(0).max(seen)) } else { by_scrape };
+    let scraped = facts
+        .downloaders
+        .or(facts.incomplete)
+        .map(|p| p.saturating_sub(u32::from(facts.counts_us)));
+    let known = |by_scrape: Option<u32>, seen: u32| {
+        if seen > 0 {
+            Some(by_scrape.unwrap_or(0).max(seen))
+        } else {
+            by_scrape
+        }
+    };
     let peers = known(scraped, facts.seen_downloaders);
     let seeds = known(facts.complete, facts.seen_seeds);
     let (by_peers, by_seeds) = match (peers, seeds) {
         (None, None) => (UNKNOWN_PRIOR, 1.0),
-        (Some(p), s) => (f64::from(p) * f64::from(p), 1.0 / (f64::from(s.unwrap_or(1)) + 1.0)),
+        (Some(p), s) => (
+            f64::from(p) * f64::from(p),
+            1.0 / (f64::from(s.unwrap_or(1)) + 1.0),
+        ),
         (None, Some(s)) => (4.0, 1.0 / (f64::from(s) + 1.0)),
     };
     let stake = (facts.piece.max(1) * 2) as f64;
-    let returned = ((facts.given as f64 + 3.0 * stake) / (facts.taken as f64 + stake) / 3.0).clamp(0.125, 3.0);
+    let returned =
+        ((facts.given as f64 + 3.0 * stake) / (facts.taken as f64 + stake) / 3.0).clamp(0.125, 3.0);
     let pieces_given = facts.given as f64 / facts.piece.max(1) as f64;
-    let echo = if pieces_given < 1.0 { 0.0 } else { (f64::from(facts.echoes) / pieces_given).min(2.0) };
+    let echo = if pieces_given < 1.0 {
+        0.0
+    } else {
+        (f64::from(facts.echoes) / pieces_given).min(2.0)
+    };
     let ratio = (facts.taken > 0).then(|| facts.given as f64 / facts.taken as f64);
     let terms = [
-        NeedTerm { name: "downloaders, squared", value: peers.map(f64::from), weight: by_peers },
-        NeedTerm { name: "seeds, plus one, divides", value: seeds.map(f64::from), weight: by_seeds },
-        NeedTerm { name: "bytes given per byte taken", value: ratio, weight: returned },
-        NeedTerm { name: "echo: heard again per piece given", value: (pieces_given >= 1.0).then_some(echo), weight: 1.0 + echo / 2.0 },
-        NeedTerm { name: "scrape known", value: Some(f64::from(u8::from(scraped.is_some()))), weight: 1.0 },
+        NeedTerm {
+            name: "downloaders, squared",
+            value: peers.map(f64::from),
+            weight: by_peers,
+        },
+        NeedTerm {
+            name: "seeds, plus one, divides",
+            value: seeds.map(f64::from),
+            weight: by_seeds,
+        },
+        NeedTerm {
+            name: "bytes given per byte taken",
+            value: ratio,
+            weight: returned,
+        },
+        NeedTerm {
+            name: "echo: heard again per piece given",
+            value: (pieces_given >= 1.0).then_some(echo),
+            weight: 1.0 + echo / 2.0,
+        },
+        NeedTerm {
+            name: "scrape known",
+            value: Some(f64::from(u8::from(scraped.is_some()))),
+            weight: 1.0,
+        },
     ];
     (terms.iter().map(|term| term.weight).product(), terms)
 }
@@ -117,7 +154,11 @@ mod tests {
     use super::*;
 
     fn counted(complete: u32, incomplete: u32) -> NeedFacts {
-        NeedFacts { complete: Some(complete), incomplete: Some(incomplete), ..NeedFacts::default() }
+        NeedFacts {
+            complete: Some(complete),
+            incomplete: Some(incomplete),
+            ..NeedFacts::default()
+        }
     }
 
     #[test]
@@ -134,23 +175,47 @@ mod tests {
 
     #[test]
     fn we_do_not_count_ourselves() {
-        let us = NeedFacts { counts_us: true, ..counted(3, 1) };
+        let us = NeedFacts {
+            counts_us: true,
+            ..counted(3, 1)
+        };
         assert!(score(&us).0.abs() < f64::EPSILON);
     }
 
     #[test]
     fn downloaders_beat_incomplete() {
-        let partial = NeedFacts { downloaders: Some(1), ..counted(1, 50) };
+        let partial = NeedFacts {
+            downloaders: Some(1),
+            ..counted(1, 50)
+        };
         assert!(score(&partial).0 < score(&counted(1, 5)).0);
     }
 
     #[test]
     fn return_and_echo_move_the_score_and_terms_multiply_to_it() {
-        let base = NeedFacts { piece: 1000, ..counted(1, 8) };
-        let poor = NeedFacts { taken: 100_000, given: 0, ..base };
-        let rich = NeedFacts { taken: 100_000, given: 600_000, ..base };
-        let echoed = NeedFacts { echoes: 1200, ..rich };
-        assert!(score(&poor).0 < score(&base).0 && score(&base).0 < score(&rich).0 && score(&rich).0 < score(&echoed).0);
+        let base = NeedFacts {
+            piece: 1000,
+            ..counted(1, 8)
+        };
+        let poor = NeedFacts {
+            taken: 100_000,
+            given: 0,
+            ..base
+        };
+        let rich = NeedFacts {
+            taken: 100_000,
+            given: 600_000,
+            ..base
+        };
+        let echoed = NeedFacts {
+            echoes: 1200,
+            ..rich
+        };
+        assert!(
+            score(&poor).0 < score(&base).0
+                && score(&base).0 < score(&rich).0
+                && score(&rich).0 < score(&echoed).0
+        );
         let (total, terms) = score(&echoed);
         assert!((terms.iter().map(|t| t.weight).product::<f64>() - total).abs() < 1e-9);
     }
@@ -165,9 +230,29 @@ mod tests {
             piece: 1000,
         };
         assert_eq!(leave(&facts), Some(LeaveReason::PoorReturn));
-        assert_eq!(leave(&StayFacts { given: 1000, ..facts }), None);
-        assert_eq!(leave(&StayFacts { taken: 1000, ..facts }), None);
-        assert_eq!(leave(&StayFacts { joined_for: DWELL, no_demand_for: DWELL, taken: 0, ..facts }), Some(LeaveReason::NoDemand));
+        assert_eq!(
+            leave(&StayFacts {
+                given: 1000,
+                ..facts
+            }),
+            None
+        );
+        assert_eq!(
+            leave(&StayFacts {
+                taken: 1000,
+                ..facts
+            }),
+            None
+        );
+        assert_eq!(
+            leave(&StayFacts {
+                joined_for: DWELL,
+                no_demand_for: DWELL,
+                taken: 0,
+                ..facts
+            }),
+            Some(LeaveReason::NoDemand)
+        );
         assert!(rest(0) < rest(1) && rest(30) == REST_MAX);
     }
 }

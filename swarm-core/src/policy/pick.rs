@@ -38,7 +38,11 @@ pub fn free_depth(rate: u64) -> u64 {
 #[must_use]
 pub fn bite(blocks: u32, rate: u64) -> u32 {
     let bytes = u64::from(blocks) * u64::from(BLOCK);
-    if blocks <= BITE || rate as f64 * WHOLE_S >= bytes as f64 { blocks } else { BITE }
+    if blocks <= BITE || rate as f64 * WHOLE_S >= bytes as f64 {
+        blocks
+    } else {
+        BITE
+    }
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ pub struct YieldFacts {
 /// Expected uploads, in copies of the piece.
 #[must_use]
 pub fn copies(facts: YieldFacts) -> f64 {
-    f64::from(facts.lack) / (1.0 + SEED * f64::from(facts.seeds) + HOLDER * f64::from(facts.holders))
+    f64::from(facts.lack)
+        / (1.0 + SEED * f64::from(facts.seeds) + HOLDER * f64::from(facts.holders))
 }
 
 /// Least yield worth a fetch in a swarm of so many downloaders, in copies: never below one and a bit, for a byte
@@ -45,14 +46,26 @@ mod tests {
 
     #[test]
     fn rare_pieces_yield_more() {
-        let y = |lack, seeds, holders| copies(YieldFacts { lack, seeds, holders });
+        let y = |lack, seeds, holders| {
+            copies(YieldFacts {
+                lack,
+                seeds,
+                holders,
+            })
+        };
         assert!(y(8, 1, 0) > y(7, 1, 1) && y(7, 1, 1) > y(4, 1, 4));
         assert!(y(8, 1, 0) > y(8, 4, 0));
     }
 
     #[test]
     fn a_starving_swarm_passes_and_an_overseeded_one_does_not() {
-        let y = |lack, seeds, holders| copies(YieldFacts { lack, seeds, holders });
+        let y = |lack, seeds, holders| {
+            copies(YieldFacts {
+                lack,
+                seeds,
+                holders,
+            })
+        };
         assert!(y(8, 1, 0) >= threshold(8));
         assert!(y(4, 4, 0) < threshold(4));
         assert!(y(2, 8, 0) < threshold(2));

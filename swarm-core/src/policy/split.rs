@@ -15,7 +15,10 @@ pub struct SplitFacts {
 /// The part of the upload line guaranteed to masters, 0 to 1.
 #[must_use]
 pub fn master_share(masters: impl Iterator<Item = SplitFacts>) -> f64 {
-    masters.filter(|master| master.missing > 0).map(|master| master.share.clamp(0.0, 1.0)).fold(0.0, f64::max)
+    masters
+        .filter(|master| master.missing > 0)
+        .map(|master| master.share.clamp(0.0, 1.0))
+        .fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -25,9 +28,18 @@ mod tests {
     #[test]
     fn the_largest_share_of_those_in_need() {
         let masters = [
-            SplitFacts { share: 0.5, missing: 3 },
-            SplitFacts { share: 0.75, missing: 1 },
-            SplitFacts { share: 0.9, missing: 0 },
+            SplitFacts {
+                share: 0.5,
+                missing: 3,
+            },
+            SplitFacts {
+                share: 0.75,
+                missing: 1,
+            },
+            SplitFacts {
+                share: 0.9,
+                missing: 0,
+            },
         ];
         assert!((master_share(masters.into_iter()) - 0.75).abs() < f64::EPSILON);
         assert!(master_share(masters[2..].iter().copied()).abs() < f64::EPSILON);

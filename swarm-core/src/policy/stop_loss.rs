@@ -32,7 +32,9 @@ pub fn debt(facts: StopLossFacts) -> u64 {
 /// The limit L, bytes.
 #[must_use]
 pub fn limit(facts: StopLossFacts) -> u64 {
-    (2 * facts.piece + facts.given / facts.piece.max(1) * facts.piece).min(facts.cache / 2).max(facts.piece)
+    (2 * facts.piece + facts.given / facts.piece.max(1) * facts.piece)
+        .min(facts.cache / 2)
+        .max(facts.piece)
 }
 
 /// One more piece may be fetched.
@@ -44,26 +46,55 @@ pub fn allows(facts: StopLossFacts) -> bool {
 /// What is forgiven at a halving: half of what is owed for pieces that arrived.
 #[must_use]
 pub fn forgiven(facts: StopLossFacts) -> u64 {
-    debt(StopLossFacts { in_flight: 0, ..facts }) / 2
+    debt(StopLossFacts {
+        in_flight: 0,
+        ..facts
+    }) / 2
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NEW: StopLossFacts = StopLossFacts { taken: 0, in_flight: 0, given: 0, piece: 10, cache: 1000 };
+    const NEW: StopLossFacts = StopLossFacts {
+        taken: 0,
+        in_flight: 0,
+        given: 0,
+        piece: 10,
+        cache: 1000,
+    };
 
     #[test]
     fn two_pieces_on_credit_and_no_more() {
-        assert!(allows(NEW) && allows(StopLossFacts { in_flight: 10, ..NEW }));
-        assert!(!allows(StopLossFacts { in_flight: 20, ..NEW }));
+        assert!(
+            allows(NEW)
+                && allows(StopLossFacts {
+                    in_flight: 10,
+                    ..NEW
+                })
+        );
+        assert!(!allows(StopLossFacts {
+            in_flight: 20,
+            ..NEW
+        }));
         assert!(!allows(StopLossFacts { taken: 20, ..NEW }));
     }
 
     #[test]
     fn repaid_pieces_raise_the_limit_up_to_half_the_cache() {
-        assert!(allows(StopLossFacts { taken: 20, given: 20, in_flight: 30, ..NEW }));
-        assert_eq!(limit(StopLossFacts { given: 1_000_000, ..NEW }), 500);
+        assert!(allows(StopLossFacts {
+            taken: 20,
+            given: 20,
+            in_flight: 30,
+            ..NEW
+        }));
+        assert_eq!(
+            limit(StopLossFacts {
+                given: 1_000_000,
+                ..NEW
+            }),
+            500
+        );
     }
 
     #[test]
