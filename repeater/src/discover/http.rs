@@ -4,8 +4,6 @@
 //! URL; redirects are followed by us, hop by hop, each named by the server that sent it; bodies are counted after
 //! decompression and cut at a cap; connect, read and total time are bounded; certificates are always checked.
 
-use std::error::Error as StdError;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,88 +14,23 @@ use reqwest::header::{self, HeaderMap};
 use reqwest::{Client, Response, redirect};
 use url::{Host, Url};
 
+mod error;
+
+use error::{ForbiddenName, classify, innermost};
+pub use error::{HttpError, mask, masked};
+
 /// What we say we are.
 pub const USER_AGENT: &str = concat!("BTSlave/", env!("CARGO_PKG_VERSION"));
 /// Redirects followed before giving up.
 pub const MAX_REDIRECTS: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
-const SCOPES: [Scope; 4] = [Scope::Loopback, Scope::LinkLocal, Scope::Private, Scope::Global];
-
-/// An HTTP failure. Every text names the URL (passkeys masked), the cause and the next step.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// Not http or https (attack row E2). Do not try again.
-    #[error("{url}: {scheme}: is not fetched on anybody's word but yours; only http and https are")]
-    Scheme {
-        /// The URL, masked.
-        url: String,
-        /// Its scheme.
-        scheme: String,
-    },
-    /// Not a URL. Do not try again.
-    #[error("{url}: not a URL ({reason}); correct it")]
-    BadUrl {
-        /// What was written, cut short.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// The scope rule forbids the address or port. Do not try again soon.
-    #[error("{url}: leads to {what}, which its source may not name; if you trust it, name it yourself")]
-    Forbidden {
-        /// The URL, masked.
-        url: String,
-        /// Address or port.
-        what: String,
-    },
-    /// Over [`MAX_REDIRECTS`].
-    #[error("{url}: more than {MAX_REDIRECTS} redirects; ask its operator for the final address")]
-    Redirects {
-        /// The first URL, masked.
-        url: String,
-    },
-    /// The body is over the cap, after decompression.
-    #[error("{url}: the answer is over {limit} bytes and was cut off; it is not what it claims to be")]
-    TooLarge {
-        /// The URL, masked.
-        url: String,
-        /// The cap in bytes.
-        limit: usize,
-    },
-    /// The certificate or the TLS handshake failed (attack row E1). There is no way around it.
-    #[error("{url}: TLS: {reason}; check the address and the certificate authorities installed here (TLS 1.2 or newer is needed)")]
-    Tls {
-        /// The URL, masked.
-        url: String,
-        /// What rustls said.
-        reason: String,
-    },
-    /// Took too long. Try again later.
-    #[error("{url}: no answer in time; trying again later")]
-    Timeout {
-        /// The URL, masked.
-        url: String,
-    },
-    /// Could not be reached, or broke off. Try again later.
-    #[error("{url}: {reason}; trying again later")]
-    Network {
-        /// The URL, masked.
-        url: String,
-        /// The innermost cause.
-        reason: String,
-    },
-    /// The server said no.
-    #[error("{url}: the server answered {status}; check the address, or try again later")]
-    Status {
-        /// The URL, masked.
-        url: String,
-        /// The HTTP status.
-        status: u16,
-        /// `Retry-After` in seconds, where given.
-        retry_after_s: Option<u64>,
-    },
-}
+const SCOPES: [Scope; 4] = [
+    Scope::Loopback,
+    Scope::LinkLocal,
+    Scope::Private,
+    Scope::Global,
+];
 
 /// One thing to fetch.
 #[derive(Debug, Clone)]
@@ -151,7 +84,9 @@ pub struct Http {
 
 /// The client could not be made; the text says why.
 #[derive(Debug, thiserror::Error)]
-#[error("HTTP client: {reason}; check that certificate authorities are installed (ca-certificates)")]
+#[error(
+    "HTTP client: {reason}; check that certificate authorities are installed (ca-certificates)"
+)]
 pub struct HttpSetupError {
     reason: String,
 }
@@ -177,17 +112,25 @@ impl Http {
                 .no_proxy()
                 .dns_resolver(Arc::new(ScopedResolver { narrowest }))
                 .build()
-                .map_err(|e| HttpSetupError { reason: innermost(&e) })
+                .map_err(|e| HttpSetupError {
+                    reason: innermost(&e),
+                })
         };
         let [a, b, c, d] = SCOPES;
-        Ok(Self { clients: Arc::new([client(a)?, client(b)?, client(c)?, client(d)?]) })
+        Ok(Self {
+            clients: Arc::new([client(a)?, client(b)?, client(c)?, client(d)?]),
+        })
     }
 
     /// Fetches one thing.
     pub async fn get(&self, request: &HttpRequest<'_>) -> Result<HttpReply, HttpError> {
         let fetch = self.follow(request);
         let done = tokio::time::timeout(request.deadline, fetch).await;
-        let result = done.unwrap_or_else(|_| Err(HttpError::Timeout { url: mask(request.url) }));
+        let result = done.unwrap_or_else(|_| {
+            Err(HttpError::Timeout {
+                url: mask(request.url),
+            })
+        });
         if let Err(e) = &result {
             metrics::counter!("btslave_http_refused_total", "reason" => e.label()).increment(1);
         }
@@ -195,31 +138,54 @@ impl Http {
     }
 
     async fn follow(&self, request: &HttpRequest<'_>) -> Result<HttpReply, HttpError> {
-        let mut url = Url::parse(request.url)
-            .map_err(|e| HttpError::BadUrl { url: mask(request.url), reason: e.to_string() })?;
+        let mut url = Url::parse(request.url).map_err(|e| HttpError::BadUrl {
+            url: mask(request.url),
+            reason: e.to_string(),
+        })?;
         let mut source = request.named_by;
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(&url, source, request).await?;
-            source = AddressSource::Named { by: speaker(&response, source) };
+            source = AddressSource::Named {
+                by: speaker(&response, source),
+            };
             let status = response.status();
             if let Some(next) = redirect_target(&response, &url)? {
                 url = next;
             } else if status.is_success() || status.as_u16() == 304 {
                 return read_reply(response, url, source, request.max_body).await;
             } else {
-                let retry_after_s = text(response.headers(), header::RETRY_AFTER).and_then(|t| t.trim().parse().ok());
-                return Err(HttpError::Status { url: masked(&url), status: status.as_u16(), retry_after_s });
+                let retry_after_s = text(response.headers(), header::RETRY_AFTER)
+                    .and_then(|t| t.trim().parse().ok());
+                return Err(HttpError::Status {
+                    url: masked(&url),
+                    status: status.as_u16(),
+                    retry_after_s,
+                });
             }
         }
-        Err(HttpError::Redirects { url: mask(request.url) })
+        Err(HttpError::Redirects {
+            url: mask(request.url),
+        })
     }
 
-    async fn send(&self, url: &Url, source: AddressSource, request: &HttpRequest<'_>) -> Result<Response, HttpError> {
+    async fn send(
+        &self,
+        url: &Url,
+        source: AddressSource,
+        request: &HttpRequest<'_>,
+    ) -> Result<Response, HttpError> {
         check_url(url, source)?;
         let narrowest = narrowest(source);
-        let index = SCOPES.iter().position(|s| *s == narrowest).unwrap_or(SCOPES.len() - 1);
+        let index = SCOPES
+            .iter()
+            .position(|s| *s == narrowest)
+            .unwrap_or(SCOPES.len() - 1);
         let [_, _, _, strictest] = &*self.clients;
-        let mut builder = self.clients.get(index).unwrap_or(strictest).get(url.clone());
+        let mut builder = self
+            .clients
+            .get(index)
+            .unwrap_or(strictest)
+            .get(url.clone());
         if let Some(etag) = request.etag {
             builder = builder.header(header::IF_NONE_MATCH, etag);
         }
@@ -227,24 +193,6 @@ impl Http {
             builder = builder.header(header::IF_MODIFIED_SINCE, date);
         }
         builder.send().await.map_err(|e| classify(url, &e))
-    }
-}
-
-impl HttpError {
-    /// A short word for the counter `btslave_http_refused_total`.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Scheme { .. } => "scheme",
-            Self::BadUrl { .. } => "bad_url",
-            Self::Forbidden { .. } => "address",
-            Self::Redirects { .. } => "redirects",
-            Self::TooLarge { .. } => "too_large",
-            Self::Tls { .. } => "tls",
-            Self::Timeout { .. } => "timeout",
-            Self::Network { .. } => "network",
-            Self::Status { .. } => "status",
-        }
     }
 }
 
@@ -258,16 +206,27 @@ fn narrowest(source: AddressSource) -> Scope {
 
 /// The scope in which a server speaks: that of its address, and never narrower than that of who named it.
 fn speaker(response: &Response, named_by: AddressSource) -> Scope {
-    let scope = response.remote_addr().and_then(|a| Scope::of(a.ip())).unwrap_or(Scope::Global);
+    let scope = response
+        .remote_addr()
+        .and_then(|a| Scope::of(a.ip()))
+        .unwrap_or(Scope::Global);
     scope.max(narrowest(named_by))
 }
 
 /// Scheme, port and literal address; names are checked when they are resolved.
 fn check_url(url: &Url, source: AddressSource) -> Result<(), HttpError> {
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(HttpError::Scheme { url: masked(url), scheme: url.scheme().to_owned() });
+        return Err(HttpError::Scheme {
+            url: masked(url),
+            scheme: url.scheme().to_owned(),
+        });
     }
-    let forbidden = |what: String| Err(HttpError::Forbidden { url: masked(url), what });
+    let forbidden = |what: String| {
+        Err(HttpError::Forbidden {
+            url: masked(url),
+            what,
+        })
+    };
     let port = url.port_or_known_default().unwrap_or_default();
     let open_port = matches!(port, 80 | 443 | 1024..);
     if port == 0 || (source != AddressSource::Operator && !open_port) {
@@ -279,7 +238,11 @@ fn check_url(url: &Url, source: AddressSource) -> Result<(), HttpError> {
         Some(Host::Domain(_)) => return Ok(()),
         None => return forbidden("no host".to_owned()),
     };
-    if allowed(literal, narrowest(source)) { Ok(()) } else { forbidden(literal.to_string()) }
+    if allowed(literal, narrowest(source)) {
+        Ok(())
+    } else {
+        forbidden(literal.to_string())
+    }
 }
 
 fn allowed(ip: IpAddr, narrowest: Scope) -> bool {
@@ -292,18 +255,17 @@ struct ScopedResolver {
     narrowest: Scope,
 }
 
-/// A name led only to addresses its source may not name.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct ForbiddenName(String);
-
 impl Resolve for ScopedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let narrowest = self.narrowest;
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found: Vec<SocketAddr> =
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let some = found.first().copied();
-            let kept: Vec<SocketAddr> = found.into_iter().filter(|a| allowed(a.ip(), narrowest)).collect();
+            let kept: Vec<SocketAddr> = found
+                .into_iter()
+                .filter(|a| allowed(a.ip(), narrowest))
+                .collect();
             match (kept.is_empty(), some) {
                 (true, Some(addr)) => Err(ForbiddenName(addr.ip().to_string()).into()),
                 _ => Ok(Box::new(kept.into_iter()) as Addrs),
@@ -320,11 +282,17 @@ fn redirect_target(response: &Response, url: &Url) -> Result<Option<Url>, HttpEr
         return Ok(None);
     };
     let next = url.join(location.trim());
-    next.map(Some).map_err(|e| HttpError::BadUrl { url: mask(&location), reason: format!("redirected there: {e}") })
+    next.map(Some).map_err(|e| HttpError::BadUrl {
+        url: mask(&location),
+        reason: format!("redirected there: {e}"),
+    })
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
-    headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned)
+    headers
+        .get(name)
+        .and_then(|v| v.to_str().ok())
+        .map(str::to_owned)
 }
 
 async fn read_reply(
@@ -336,77 +304,31 @@ async fn read_reply(
     let headers = response.headers();
     let content_type = text(headers, header::CONTENT_TYPE)
         .and_then(|t| t.split(';').next().map(|t| t.trim().to_ascii_lowercase()));
-    let (etag, last_modified) = (text(headers, header::ETAG), text(headers, header::LAST_MODIFIED));
+    let (etag, last_modified) = (
+        text(headers, header::ETAG),
+        text(headers, header::LAST_MODIFIED),
+    );
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| classify(&url, &e))? {
         if body.len().saturating_add(chunk.len()) > limit {
-            return Err(HttpError::TooLarge { url: masked(&url), limit });
+            return Err(HttpError::TooLarge {
+                url: masked(&url),
+                limit,
+            });
         }
         body.extend_from_slice(&chunk);
     }
     let status = response.status().as_u16();
-    Ok(HttpReply { status, url, speaks_as, content_type, etag, last_modified, body })
-}
-
-fn classify(url: &Url, error: &reqwest::Error) -> HttpError {
-    let url = masked(url);
-    for cause in causes(error) {
-        if let Some(ForbiddenName(ip)) = cause.downcast_ref() {
-            return HttpError::Forbidden { url, what: ip.clone() };
-        }
-        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-            return HttpError::Tls { url, reason: tls.to_string() };
-        }
-    }
-    if error.is_timeout() { HttpError::Timeout { url } } else { HttpError::Network { url, reason: innermost(error) } }
-}
-
-/// What is below an error, outermost first. `io::Error` hides what it wraps from `source`.
-fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(error.source(), |cause| {
-        let cause: &'a (dyn StdError + 'static) = *cause;
-        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn StdError + 'static)),
-            None => cause.source(),
-        }
+    Ok(HttpReply {
+        status,
+        url,
+        speaks_as,
+        content_type,
+        etag,
+        last_modified,
+        body,
     })
 }
 
-/// The last cause in the chain says most, and none of the outer ones may show a whole URL.
-fn innermost(error: &reqwest::Error) -> String {
-    causes(error).last().map_or_else(|| "the request failed".to_owned(), ToString::to_string)
-}
-
-/// A URL for people and logs: no user, no password, and passkeys masked.
-///
-/// Masked is every value in the query, and every path segment of 16 or more letters and digits.
-#[must_use]
-pub fn masked(url: &Url) -> String {
-    let mut out = format!("{}:", url.scheme());
-    if let Some(host) = url.host_str() {
-        out.push_str("//");
-        out.push_str(host);
-        if let Some(port) = url.port() {
-            out.push_str(&format!(":{port}"));
-        }
-    }
-    let is_key = |s: &str| s.len() >= 16 && s.bytes().all(|b| b.is_ascii_alphanumeric());
-    let segments: Vec<_> = url.path().split('/').map(|s| if is_key(s) { "…" } else { s }).collect();
-    out.push_str(&segments.join("/"));
-    if url.query().is_some() {
-        let names: Vec<_> = url.query_pairs().map(|(name, _)| format!("{name}=…")).collect();
-        out.push('?');
-        out.push_str(&names.join("&"));
-    }
-    out
-}
-
-/// As [`masked`], for what may be no URL; that is shown by its length alone.
-#[must_use]
-pub fn mask(text: &str) -> String {
-    Url::parse(text).map_or_else(|_| format!("({} characters)", text.chars().count()), |url| masked(&url))
-}
-
 #[cfg(test)]
-#[path = "http_tests.rs"]
 mod tests;

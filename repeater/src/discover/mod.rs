@@ -4,3 +4,4 @@ pub mod feeds;
 pub mod http;
 #[cfg(test)]
 mod tls_server;
+pub mod trackers;

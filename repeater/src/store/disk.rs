@@ -53,8 +53,12 @@ impl Dir {
             .mode(0o700)
             .create(path)
             .map_err(|e| StoreError::io(path, "making the directory", e))?;
-        let file = File::open(path).map_err(|e| StoreError::io(path, "opening the directory", e))?;
-        Ok(Self { file, path: path.to_owned() })
+        let file =
+            File::open(path).map_err(|e| StoreError::io(path, "opening the directory", e))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
     }
 
     /// Opens or makes a directory in this one; a link by that name is refused.
@@ -69,7 +73,10 @@ impl Dir {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.file, name, flags, Mode::empty())
             .map_err(|e| StoreError::io(&path, "opening the directory", e.into()))?;
-        Ok(Self { file: file.into(), path })
+        Ok(Self {
+            file: file.into(),
+            path,
+        })
     }
 
     /// Full path of a name in this directory, for messages and for sled.
@@ -86,8 +93,11 @@ impl Dir {
     pub(super) fn refuse_symlink(&self, name: &str) -> Result<(), StoreError> {
         match rustix::fs::statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() => {
-                metrics::counter!("btslave_store_refused_total", "reason" => "symlink").increment(1);
-                Err(StoreError::Symlink { path: self.path(name) })
+                metrics::counter!("btslave_store_refused_total", "reason" => "symlink")
+                    .increment(1);
+                Err(StoreError::Symlink {
+                    path: self.path(name),
+                })
             }
             Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(e) => Err(StoreError::io(self.path(name), "looking at it", e.into())),
@@ -102,30 +112,46 @@ impl Dir {
     fn open(&self, name: &str, flags: OFlags) -> Result<File, StoreError> {
         self.refuse_symlink(name)?;
         // O_NONBLOCK: a planted FIFO must not hang us; it means nothing for regular files.
-        rustix::fs::openat(&self.file, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK, PRIVATE)
-            .map(File::from)
-            .map_err(|e| StoreError::io(self.path(name), "opening", e.into()))
+        rustix::fs::openat(
+            &self.file,
+            name,
+            flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK,
+            PRIVATE,
+        )
+        .map(File::from)
+        .map_err(|e| StoreError::io(self.path(name), "opening", e.into()))
     }
 
     /// Reads a file of at most `limit` bytes; None where it is missing.
     pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let file = match self.open(name, OFlags::RDONLY) {
             Ok(file) => file,
-            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
             Err(e) => return Err(e),
         };
         let mut bytes = Vec::new();
         let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|e| StoreError::io(self.path(name), "reading", e))?;
         if bytes.len() as u64 > limit {
-            return Err(StoreError::TooLarge { what: "file in the data directory", bytes: bytes.len() as u64, limit });
+            return Err(StoreError::TooLarge {
+                what: "file in the data directory",
+                bytes: bytes.len() as u64,
+                limit,
+            });
         }
         Ok(Some(bytes))
     }
 
     /// Replaces a file whole: temporary file, sync, rename, sync of the directory. Returns the open new file,
     /// positioned at its end. On error the old file stands and the temporary one is gone.
-    pub(super) fn replace(&self, disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<File, StoreError> {
+    pub(super) fn replace(
+        &self,
+        disk: &dyn Disk,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<File, StoreError> {
         self.refuse_symlink(name)?;
         let temp = format!("{name}.new");
         self.remove(&temp)?;
@@ -160,13 +186,21 @@ impl Dir {
 
     /// Makes the directory's names durable.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        self.file.sync_all().map_err(|e| StoreError::io(&self.path, "syncing the directory", e))
+        self.file
+            .sync_all()
+            .map_err(|e| StoreError::io(&self.path, "syncing the directory", e))
     }
 
     /// Makes and opens the first free `quarantine-<n>`.
     pub(super) fn quarantine(&self) -> Result<Self, StoreError> {
         let mut n: u32 = 1;
-        while rustix::fs::statat(&self.file, format!("quarantine-{n}"), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        while rustix::fs::statat(
+            &self.file,
+            format!("quarantine-{n}"),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .is_ok()
+        {
             n = n.saturating_add(1);
         }
         metrics::counter!("btslave_store_quarantined_total").increment(1);

@@ -18,7 +18,9 @@ pub enum StoreError {
         pid: Option<u32>,
     },
     /// Saved by a newer BTSlave. Exit; nothing was changed.
-    #[error("{what}: written in format {found}, this btslave reads up to {supported}; install the newer version again or choose another --data-dir")]
+    #[error(
+        "{what}: written in format {found}, this btslave reads up to {supported}; install the newer version again or choose another --data-dir"
+    )]
     Newer {
         /// Which record or file.
         what: &'static str,
@@ -28,7 +30,9 @@ pub enum StoreError {
         supported: u8,
     },
     /// Saved by a BTSlave older than the one before this. Exit; nothing was changed.
-    #[error("{what}: written in format {found}, this btslave reads {oldest} and newer; start the version in between once")]
+    #[error(
+        "{what}: written in format {found}, this btslave reads {oldest} and newer; start the version in between once"
+    )]
     TooOld {
         /// Which record or file.
         what: &'static str,
@@ -58,19 +62,25 @@ pub enum StoreError {
         limit: u64,
     },
     /// A name in the data directory is a symbolic link (attack row F5). Nothing was touched.
-    #[error("{path}: is a symbolic link, and btslave writes through none inside its data directory; remove the link")]
+    #[error(
+        "{path}: is a symbolic link, and btslave writes through none inside its data directory; remove the link"
+    )]
     Symlink {
         /// The offending name.
         path: PathBuf,
     },
     /// The file system has no room (attack row F2). The old state stands; try again later.
-    #[error("{path}: the disk is full; nothing was changed, free some space and repeat the command")]
+    #[error(
+        "{path}: the disk is full; nothing was changed, free some space and repeat the command"
+    )]
     Full {
         /// What was being written.
         path: PathBuf,
     },
     /// Any other failure of the file system. The old state stands.
-    #[error("{path}: {doing}: {source}; nothing was changed, check the directory's owner, permissions and disk")]
+    #[error(
+        "{path}: {doing}: {source}; nothing was changed, check the directory's owner, permissions and disk"
+    )]
     Io {
         /// The file.
         path: PathBuf,
@@ -80,7 +90,9 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The database that holds the statistics is out of order until the next start. Go on without.
-    #[error("statistics database: {reason}; settings are safe in the journal, restart btslave to have it rebuilt")]
+    #[error(
+        "statistics database: {reason}; settings are safe in the journal, restart btslave to have it rebuilt"
+    )]
     Index {
         /// What the database said.
         reason: String,
@@ -91,10 +103,20 @@ impl StoreError {
     /// Sorts an I/O error into the case the caller acts on.
     pub(super) fn io(path: impl Into<PathBuf>, doing: &'static str, source: io::Error) -> Self {
         let path = path.into();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
-            _ if source.raw_os_error() == Some(libc::ELOOP) => Self::Symlink { path },
-            _ => Self::Io { path, doing, source },
+        let full = matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        if full {
+            Self::Full { path }
+        } else if source.raw_os_error() == Some(libc::ELOOP) {
+            Self::Symlink { path }
+        } else {
+            Self::Io {
+                path,
+                doing,
+                source,
+            }
         }
     }
 }
@@ -104,7 +126,9 @@ impl StoreError {
 pub enum StoreNote {
     /// The journal ended in the middle of a record, as after a power cut; that record was never acknowledged
     /// or is held by the database.
-    #[error("settings journal: the last record was incomplete ({bytes} bytes cut off), as after a power cut")]
+    #[error(
+        "settings journal: the last record was incomplete ({bytes} bytes cut off), as after a power cut"
+    )]
     JournalTail {
         /// Bytes cut off.
         bytes: u64,
@@ -135,13 +159,17 @@ pub enum StoreNote {
         seq: u64,
     },
     /// Both copies are damaged: changes after `seq` may be lost.
-    #[error("settings: journal and database are both damaged; changes after number {seq} may be lost, check `slavectl feeds`, `swarms` and `master`")]
+    #[error(
+        "settings: journal and database are both damaged; changes after number {seq} may be lost, check `slavectl feeds`, `swarms` and `master`"
+    )]
     ChangesLost {
         /// Number of the last change known good.
         seq: u64,
     },
     /// The database is off for this run.
-    #[error("database: off for this run ({reason}); settings are kept in the journal, totals start again")]
+    #[error(
+        "database: off for this run ({reason}); settings are kept in the journal, totals start again"
+    )]
     DatabaseOff {
         /// Why.
         reason: String,

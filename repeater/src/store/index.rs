@@ -24,7 +24,8 @@ const MARK: &[u8] = b"settings";
 const TOTALS: &[u8] = b"all";
 
 /// Trees of settings: number in the journal, name in sled.
-pub(super) const TREES: [(u8, &str); 4] = [(1, "swarms"), (2, "feeds"), (3, "masters"), (4, "flags")];
+pub(super) const TREES: [(u8, &str); 4] =
+    [(1, "swarms"), (2, "feeds"), (3, "masters"), (4, "flags")];
 
 /// Last change held, and the sum over all settings after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -50,7 +51,9 @@ pub(super) fn sum_of(key: &Key, value: &[u8]) -> u64 {
 
 /// Sum over all settings.
 pub(super) fn sum(settings: &Settings) -> u64 {
-    settings.iter().fold(0, |sum: u64, (k, v)| sum.wrapping_add(sum_of(k, v)))
+    settings
+        .iter()
+        .fold(0, |sum: u64, (k, v)| sum.wrapping_add(sum_of(k, v)))
 }
 
 /// Why the database could not be opened.
@@ -84,7 +87,9 @@ pub(super) struct Held {
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, OpenError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(sled::Error::Io(e))) if is_environment(&e) => Err(OpenError::Environment(e.to_string())),
+        Ok(Err(sled::Error::Io(e))) if is_environment(&e) => {
+            Err(OpenError::Environment(e.to_string()))
+        }
         Ok(Err(e)) => Err(OpenError::Torn(e.to_string())),
         Err(_) => Err(OpenError::Torn("sled panicked on its files".to_owned())),
     }
@@ -94,8 +99,16 @@ fn is_environment(e: &std::io::Error) -> bool {
     use std::io::ErrorKind as K;
     matches!(
         e.kind(),
-        K::StorageFull | K::QuotaExceeded | K::PermissionDenied | K::ReadOnlyFilesystem | K::OutOfMemory | K::WouldBlock
-    ) || matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::EIO))
+        K::StorageFull
+            | K::QuotaExceeded
+            | K::PermissionDenied
+            | K::ReadOnlyFilesystem
+            | K::OutOfMemory
+            | K::WouldBlock
+    ) || matches!(
+        e.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::EIO)
+    )
 }
 
 /// sled's worker threads may hold its own lock for a moment after a store in this process is dropped. Nobody else
@@ -117,7 +130,9 @@ impl Index {
                 done => return done,
             }
         }
-        Err(OpenError::Environment("still locked by this process".to_owned()))
+        Err(OpenError::Environment(
+            "still locked by this process".to_owned(),
+        ))
     }
 
     fn try_open(dir: &Dir) -> Result<(Self, Option<Held>), OpenError> {
@@ -130,7 +145,11 @@ impl Index {
                 .flush_every_ms(Some(FLUSH_EVERY_MS))
                 .open()?;
             let log = File::open(path.join("db"))?;
-            let index = Self { db, log, path: path.clone() };
+            let index = Self {
+                db,
+                log,
+                path: path.clone(),
+            };
             let held = index.held()?;
             Ok((index, held))
         })
@@ -151,11 +170,21 @@ impl Index {
         // A mark that cannot be read makes the copy unsound; a newer one shows as newer values too.
         let mark = mark.and_then(|m| codec::decode::<Mark>("mark", &m).ok());
         let sound = mark.is_some_and(|m| m.sum == sum(&settings));
-        Ok(Some(Held { settings, seq: mark.map_or(0, |m| m.seq), sound }))
+        Ok(Some(Held {
+            settings,
+            seq: mark.map_or(0, |m| m.seq),
+            sound,
+        }))
     }
 
     /// Carries one change over and makes it durable.
-    pub(super) fn put(&self, key: &Key, value: Option<&[u8]>, seq: u64, sum: u64) -> Result<(), StoreError> {
+    pub(super) fn put(
+        &self,
+        key: &Key,
+        value: Option<&[u8]>,
+        seq: u64,
+        sum: u64,
+    ) -> Result<(), StoreError> {
         self.write(|| {
             self.change(key, value)?;
             self.mark(seq, sum)
@@ -163,7 +192,12 @@ impl Index {
     }
 
     /// Makes the database say `settings`, wherever it differs.
-    pub(super) fn correct(&self, held: Option<&Held>, settings: &Settings, seq: u64) -> Result<(), StoreError> {
+    pub(super) fn correct(
+        &self,
+        held: Option<&Held>,
+        settings: &Settings,
+        seq: u64,
+    ) -> Result<(), StoreError> {
         let empty = Settings::new();
         let old = held.map_or(&empty, |h| &h.settings);
         self.write(|| {
@@ -208,19 +242,24 @@ impl Index {
 
     fn failed(&self, e: OpenError) -> StoreError {
         let (OpenError::Torn(reason) | OpenError::Environment(reason)) = e;
-        StoreError::Index { reason: format!("{}: {reason}", self.path.display()) }
+        StoreError::Index {
+            reason: format!("{}: {reason}", self.path.display()),
+        }
     }
 
     /// Reads the statistics.
     pub(super) fn totals<T: Record + Default>(&self) -> Result<T, StoreError> {
-        let bytes = guarded(|| self.db.open_tree("totals")?.get(TOTALS)).map_err(|e| self.failed(e))?;
+        let bytes =
+            guarded(|| self.db.open_tree("totals")?.get(TOTALS)).map_err(|e| self.failed(e))?;
         bytes.map_or_else(|| Ok(T::default()), |b| codec::decode("all", &b))
     }
 
     /// Notes the statistics; written out within `FLUSH_EVERY_MS`.
     pub(super) fn put_totals<T: Record>(&self, totals: &T) -> Result<(), StoreError> {
         let bytes = codec::encode(totals)?;
-        guarded(|| self.db.open_tree("totals")?.insert(TOTALS, bytes)).map(drop).map_err(|e| self.failed(e))
+        guarded(|| self.db.open_tree("totals")?.insert(TOTALS, bytes))
+            .map(drop)
+            .map_err(|e| self.failed(e))
     }
 
     /// Writes everything out, for a stop.

@@ -59,12 +59,22 @@ pub(super) struct Replay {
 
 /// Reads a journal. An empty file is a new one. Errors only for a format newer than ours.
 pub(super) fn replay(bytes: &[u8]) -> Result<Replay, StoreError> {
-    let mut out = Replay { settings: Settings::new(), seq: 0, good: 0, complete: bytes.is_empty(), end: End::Clean };
+    let mut out = Replay {
+        settings: Settings::new(),
+        seq: 0,
+        good: 0,
+        complete: bytes.is_empty(),
+        end: End::Clean,
+    };
     if bytes.is_empty() {
         return Ok(out);
     }
     let Some((seq, snapshot)) = read_header(bytes)? else {
-        out.end = if bytes.len() < HEADER { End::Torn } else { End::Damaged };
+        out.end = if bytes.len() < HEADER {
+            End::Torn
+        } else {
+            End::Damaged
+        };
         return Ok(out);
     };
     out.seq = seq;
@@ -99,7 +109,9 @@ pub(super) fn replay(bytes: &[u8]) -> Result<Replay, StoreError> {
 }
 
 fn expected(base: u64, snapshot: u32, count: u64) -> u64 {
-    (count + 1).checked_sub(u64::from(snapshot)).map_or(base, |n| base.saturating_add(n))
+    (count + 1)
+        .checked_sub(u64::from(snapshot))
+        .map_or(base, |n| base.saturating_add(n))
 }
 
 fn read_header(bytes: &[u8]) -> Result<Option<(u64, u32)>, StoreError> {
@@ -111,17 +123,27 @@ fn read_header(bytes: &[u8]) -> Result<Option<(u64, u32)>, StoreError> {
     }
     let format = head.get(4).copied().unwrap_or_default();
     if format > FORMAT {
-        return Err(StoreError::Newer { what: NAME, found: format, supported: FORMAT });
+        return Err(StoreError::Newer {
+            what: NAME,
+            found: format,
+            supported: FORMAT,
+        });
     }
     Ok(u64_at(head, 8).zip(u32_at(head, 16)))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|b| u32::from_le_bytes(*b))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|b| u64::from_le_bytes(*b))
 }
 
 struct Record<'a> {
@@ -151,7 +173,10 @@ fn read_record(bytes: &[u8]) -> Read<'_> {
     if seen != crc {
         return Read::Bad;
     }
-    read_body(body).map_or(Read::Bad, |record| Read::Record { size: 8 + length, record })
+    read_body(body).map_or(Read::Bad, |record| Read::Record {
+        size: 8 + length,
+        record,
+    })
 }
 
 fn read_body(body: &[u8]) -> Option<Record<'_>> {
@@ -165,11 +190,24 @@ fn read_body(body: &[u8]) -> Option<Record<'_>> {
         OP_REMOVE if rest.is_empty() => None,
         _ => return None,
     };
-    Some(Record { seq, key: (tree, key), value })
+    Some(Record {
+        seq,
+        key: (tree, key),
+        value,
+    })
 }
 
-fn push_record(out: &mut Vec<u8>, seq: u64, key: &Key, value: Option<&[u8]>) -> Result<(), StoreError> {
-    let too_large = || StoreError::TooLarge { what: "name", bytes: key.1.len() as u64, limit: u64::from(u16::MAX) };
+fn push_record(
+    out: &mut Vec<u8>,
+    seq: u64,
+    key: &Key,
+    value: Option<&[u8]>,
+) -> Result<(), StoreError> {
+    let too_large = || StoreError::TooLarge {
+        what: "name",
+        bytes: key.1.len() as u64,
+        limit: u64::from(u16::MAX),
+    };
     let key_len = u16::try_from(key.1.len()).map_err(|_| too_large())?;
     let mut body = Vec::with_capacity(BODY_MIN + key.1.len() + value.map_or(0, <[u8]>::len));
     body.extend_from_slice(&seq.to_le_bytes());
@@ -178,7 +216,9 @@ fn push_record(out: &mut Vec<u8>, seq: u64, key: &Key, value: Option<&[u8]>) -> 
     body.extend_from_slice(&key_len.to_le_bytes());
     body.extend_from_slice(&key.1);
     body.extend_from_slice(value.unwrap_or_default());
-    let length = u32::try_from(body.len()).map_err(|_| too_large())?.to_le_bytes();
+    let length = u32::try_from(body.len())
+        .map_err(|_| too_large())?
+        .to_le_bytes();
     out.extend_from_slice(&length);
     out.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&length), &body).to_le_bytes());
     out.extend_from_slice(&body);
@@ -214,7 +254,12 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Opens the journal file behind what `replay` found good. `rewrite`: replace it by a snapshot first.
-    pub(super) fn open(dir: &Dir, disk: &dyn Disk, replay: &Replay, rewrite: bool) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        dir: &Dir,
+        disk: &dyn Disk,
+        replay: &Replay,
+        rewrite: bool,
+    ) -> Result<Self, StoreError> {
         if rewrite || replay.good == 0 {
             return Self::rewritten(dir, disk, &replay.settings, replay.seq);
         }
@@ -222,13 +267,28 @@ impl Journal {
         file.set_len(replay.good)
             .and_then(|()| file.seek(SeekFrom::Start(replay.good)))
             .map_err(|e| StoreError::io(dir.path(NAME), "opening", e))?;
-        Ok(Self { file, len: replay.good, seq: replay.seq, dirty: false })
+        Ok(Self {
+            file,
+            len: replay.good,
+            seq: replay.seq,
+            dirty: false,
+        })
     }
 
-    fn rewritten(dir: &Dir, disk: &dyn Disk, settings: &Settings, seq: u64) -> Result<Self, StoreError> {
+    fn rewritten(
+        dir: &Dir,
+        disk: &dyn Disk,
+        settings: &Settings,
+        seq: u64,
+    ) -> Result<Self, StoreError> {
         let bytes = snapshot(settings, seq)?;
         let file = dir.replace(disk, NAME, &bytes)?;
-        Ok(Self { file, len: bytes.len() as u64, seq, dirty: false })
+        Ok(Self {
+            file,
+            len: bytes.len() as u64,
+            seq,
+            dirty: false,
+        })
     }
 
     /// Number of the last change.
@@ -251,7 +311,9 @@ impl Journal {
         let mut record = Vec::new();
         let seq = self.seq.saturating_add(1);
         push_record(&mut record, seq, key, value)?;
-        let done = disk.write(&self.file, &record).and_then(|()| disk.sync(&self.file));
+        let done = disk
+            .write(&self.file, &record)
+            .and_then(|()| disk.sync(&self.file));
         if let Err(e) = done {
             self.undo();
             return Err(StoreError::io(dir.path(NAME), "writing", e));
@@ -263,13 +325,19 @@ impl Journal {
 
     /// Twice what the settings need, so that many settings do not mean a rewrite per change.
     fn snapshot_hint(&self, settings: &Settings) -> u64 {
-        let need: usize = settings.iter().map(|(k, v)| 8 + BODY_MIN + k.1.len() + v.len()).sum();
+        let need: usize = settings
+            .iter()
+            .map(|(k, v)| 8 + BODY_MIN + k.1.len() + v.len())
+            .sum();
         2 * (HEADER + need) as u64
     }
 
     /// After a failed append nobody knows what the file holds: cut it back, or rewrite it before the next change.
     fn undo(&mut self) {
-        let cut = self.file.set_len(self.len).and_then(|()| self.file.seek(SeekFrom::Start(self.len)));
+        let cut = self
+            .file
+            .set_len(self.len)
+            .and_then(|()| self.file.seek(SeekFrom::Start(self.len)));
         // The failed sync may have dropped pages, so even a good cut is followed by a rewrite.
         let _ = cut.and_then(|_| self.file.sync_data());
         self.dirty = true;

@@ -100,7 +100,14 @@ fn a_newer_journal_is_refused_by_its_number() {
     bytes[4] = 9;
     let crc = crc32c::crc32c(&bytes[..24]).to_le_bytes();
     bytes[24..28].copy_from_slice(&crc);
-    assert!(matches!(replay(&bytes), Err(StoreError::Newer { found: 9, supported: 1, .. })));
+    assert!(matches!(
+        replay(&bytes),
+        Err(StoreError::Newer {
+            found: 9,
+            supported: 1,
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -113,11 +120,19 @@ fn over_a_mebibyte_the_journal_is_rewritten_to_what_holds() {
     let mut largest = 0;
     for n in 0..60u8 {
         let value = vec![n; 50_000];
-        journal.append(&dir, &RealDisk, &settings, &key, Some(&value)).unwrap();
+        journal
+            .append(&dir, &RealDisk, &settings, &key, Some(&value))
+            .unwrap();
         settings.insert(key.clone(), value);
         largest = largest.max(std::fs::metadata(dir.path(NAME)).unwrap().len());
     }
-    assert!(largest > COMPACT_AT && largest < COMPACT_AT + 60_000, "{largest}");
+    assert!(
+        largest > COMPACT_AT && largest < COMPACT_AT + 60_000,
+        "{largest}"
+    );
     let again = replay(&std::fs::read(dir.path(NAME)).unwrap()).unwrap();
-    assert_eq!((again.end, again.seq, again.settings), (End::Clean, 60, settings));
+    assert_eq!(
+        (again.end, again.seq, again.settings),
+        (End::Clean, 60, settings)
+    );
 }

@@ -25,9 +25,14 @@ impl DirLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked { dir: dir.root().to_owned(), pid: read_pid(&mut file) });
+                return Err(StoreError::Locked {
+                    dir: dir.root().to_owned(),
+                    pid: read_pid(&mut file),
+                });
             }
-            Err(TryLockError::Error(e)) => return Err(StoreError::io(dir.path("lock"), "locking", e)),
+            Err(TryLockError::Error(e)) => {
+                return Err(StoreError::io(dir.path("lock"), "locking", e));
+            }
         }
         // Only for the message of the one who comes second: a full disk is no reason not to start.
         let _ = file
@@ -63,7 +68,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let first = DirLock::acquire(dir.path()).expect("first");
         let error = DirLock::acquire(dir.path()).expect_err("second");
-        let StoreError::Locked { pid, .. } = &error else { panic!("{error}") };
+        let StoreError::Locked { pid, .. } = &error else {
+            panic!("{error}")
+        };
         assert_eq!(*pid, Some(std::process::id()));
         assert!(error.to_string().contains("--data-dir"), "{error}");
         drop(first);
@@ -78,7 +85,10 @@ mod tests {
         let data = dir.path().join("data");
         std::fs::create_dir(&data).expect("dir");
         std::os::unix::fs::symlink(&target, data.join("lock")).expect("link");
-        assert!(matches!(DirLock::acquire(&data), Err(StoreError::Symlink { .. })));
+        assert!(matches!(
+            DirLock::acquire(&data),
+            Err(StoreError::Symlink { .. })
+        ));
         assert_eq!(std::fs::read(&target).expect("read"), b"precious");
     }
 }

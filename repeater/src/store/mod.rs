@@ -94,8 +94,17 @@ impl Store {
             journal: opened.journal,
             index: opened.index,
         };
-        let store = Self { inner: Arc::new(Inner { lock, torrents, disk, state: Mutex::new(state) }) };
-        let mut report = OpenReport { notes: opened.notes };
+        let store = Self {
+            inner: Arc::new(Inner {
+                lock,
+                torrents,
+                disk,
+                state: Mutex::new(state),
+            }),
+        };
+        let mut report = OpenReport {
+            notes: opened.notes,
+        };
         store.check_values(&mut report)?;
         Ok((store, report))
     }
@@ -109,9 +118,14 @@ impl Store {
     /// Reads every setting once, so that another version's format or a lost .torrent shows at the start.
     fn check_values(&self, report: &mut OpenReport) -> Result<(), StoreError> {
         for (hash, _) in self.rows::<SwarmRow>(SWARMS)? {
-            let Ok(hash) = <[u8; 20]>::try_from(hash.as_slice()).map(InfoHash) else { continue };
+            let Ok(hash) = <[u8; 20]>::try_from(hash.as_slice()).map(InfoHash) else {
+                continue;
+            };
             if let Err(StoreError::Damaged { reason, .. }) = self.swarm(hash) {
-                report.notes.push(StoreNote::TorrentLost { info_hash: hash.to_string(), reason });
+                report.notes.push(StoreNote::TorrentLost {
+                    info_hash: hash.to_string(),
+                    reason,
+                });
             }
         }
         self.rows::<SavedFeed>(FEEDS)?;
@@ -139,15 +153,29 @@ impl Store {
     fn put_torrent_file(&self, hash: InfoHash, bytes: &[u8]) -> Result<ContentRow, StoreError> {
         let length = bytes.len() as u64;
         if length > MAX_TORRENT_FILE {
-            return Err(StoreError::TooLarge { what: "torrent file", bytes: length, limit: MAX_TORRENT_FILE });
+            return Err(StoreError::TooLarge {
+                what: "torrent file",
+                bytes: length,
+                limit: MAX_TORRENT_FILE,
+            });
         }
-        let row = ContentRow::File { bytes: length, crc: crc32c::crc32c(bytes) };
+        let row = ContentRow::File {
+            bytes: length,
+            crc: crc32c::crc32c(bytes),
+        };
         let name = torrent_name(hash);
         // Two writers of one name would meet in the temporary file.
         let _state = self.inner.state.lock();
         let same = |old: Vec<u8>| old == bytes;
-        if !self.inner.torrents.read(&name, MAX_TORRENT_FILE).is_ok_and(|old| old.is_some_and(same)) {
-            self.inner.torrents.replace(&*self.inner.disk, &name, bytes)?;
+        if !self
+            .inner
+            .torrents
+            .read(&name, MAX_TORRENT_FILE)
+            .is_ok_and(|old| old.is_some_and(same))
+        {
+            self.inner
+                .torrents
+                .replace(&*self.inner.disk, &name, bytes)?;
         }
         Ok(row)
     }
@@ -159,16 +187,36 @@ impl Store {
         };
         let content = match row.content {
             ContentRow::Magnet(link) => SwarmContent::Magnet(link),
-            ContentRow::File { bytes, crc } => SwarmContent::Metainfo(self.torrent_file(hash, bytes, crc)?),
+            ContentRow::File { bytes, crc } => {
+                SwarmContent::Metainfo(self.torrent_file(hash, bytes, crc)?)
+            }
         };
-        let SwarmRow { pinned, peers, source, added_at, .. } = row;
-        Ok(Some(SavedSwarm { content, pinned, peers, source, added_at }))
+        let SwarmRow {
+            pinned,
+            peers,
+            source,
+            added_at,
+            ..
+        } = row;
+        Ok(Some(SavedSwarm {
+            content,
+            pinned,
+            peers,
+            source,
+            added_at,
+        }))
     }
 
     fn torrent_file(&self, hash: InfoHash, length: u64, crc: u32) -> Result<Vec<u8>, StoreError> {
-        let damaged =
-            |reason: &str| StoreError::Damaged { what: "swarm", key: hash.to_string(), reason: reason.to_owned() };
-        let file = self.inner.torrents.read(&torrent_name(hash), MAX_TORRENT_FILE);
+        let damaged = |reason: &str| StoreError::Damaged {
+            what: "swarm",
+            key: hash.to_string(),
+            reason: reason.to_owned(),
+        };
+        let file = self
+            .inner
+            .torrents
+            .read(&torrent_name(hash), MAX_TORRENT_FILE);
         let bytes = match file {
             Ok(bytes) => bytes.ok_or_else(|| damaged("missing"))?,
             Err(StoreError::TooLarge { .. }) => return Err(damaged("too long")),
@@ -183,7 +231,10 @@ impl Store {
     /// Infohashes of all saved swarms, in order. Read each with [`Store::swarm`]: a metainfo can be large.
     #[must_use]
     pub fn swarms(&self) -> Vec<InfoHash> {
-        self.keys(SWARMS).iter().filter_map(|k| <[u8; 20]>::try_from(k.as_slice()).ok().map(InfoHash)).collect()
+        self.keys(SWARMS)
+            .iter()
+            .filter_map(|k| <[u8; 20]>::try_from(k.as_slice()).ok().map(InfoHash))
+            .collect()
     }
 
     /// Forgets a swarm and its .torrent file. False: there was none.
@@ -249,9 +300,14 @@ impl Store {
         self.with_index(Index::flush)
     }
 
-    fn with_index<T>(&self, call: impl FnOnce(&Index) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn with_index<T>(
+        &self,
+        call: impl FnOnce(&Index) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let state = self.inner.state.lock();
-        let off = || StoreError::Index { reason: "off for this run".to_owned() };
+        let off = || StoreError::Index {
+            reason: "off for this run".to_owned(),
+        };
         call(state.index.as_ref().ok_or_else(off)?)
     }
 
@@ -263,17 +319,27 @@ impl Store {
 
     fn keys(&self, tree: u8) -> Vec<Vec<u8>> {
         let state = self.inner.state.lock();
-        state.settings.keys().filter(|k| k.0 == tree).map(|k| k.1.clone()).collect()
+        state
+            .settings
+            .keys()
+            .filter(|k| k.0 == tree)
+            .map(|k| k.1.clone())
+            .collect()
     }
 
     fn rows<T: Record>(&self, tree: u8) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         let state = self.inner.state.lock();
         let rows = state.settings.iter().filter(|(k, _)| k.0 == tree);
-        rows.map(|(k, v)| Ok((k.1.clone(), codec::decode(&shown(&k.1), v)?))).collect()
+        rows.map(|(k, v)| Ok((k.1.clone(), codec::decode(&shown(&k.1), v)?)))
+            .collect()
     }
 
     fn named<T: Record>(&self, tree: u8) -> Result<Vec<(String, T)>, StoreError> {
-        Ok(self.rows(tree)?.into_iter().map(|(k, v)| (String::from_utf8_lossy(&k).into_owned(), v)).collect())
+        Ok(self
+            .rows(tree)?
+            .into_iter()
+            .map(|(k, v)| (String::from_utf8_lossy(&k).into_owned(), v))
+            .collect())
     }
 
     fn put<T: Record>(&self, tree: u8, key: &[u8], value: &T) -> Result<(), StoreError> {
@@ -295,9 +361,18 @@ impl Store {
             return Ok(());
         }
         let dir = self.inner.lock.dir();
-        state.journal.append(dir, &*self.inner.disk, &state.settings, &key, value.as_deref()).inspect_err(|_| {
-            metrics::counter!("btslave_store_write_failures_total").increment(1);
-        })?;
+        state
+            .journal
+            .append(
+                dir,
+                &*self.inner.disk,
+                &state.settings,
+                &key,
+                value.as_deref(),
+            )
+            .inspect_err(|_| {
+                metrics::counter!("btslave_store_write_failures_total").increment(1);
+            })?;
         if let Some(old) = state.settings.get(&key) {
             state.sum = state.sum.wrapping_sub(index::sum_of(&key, old));
         }

@@ -17,16 +17,28 @@ pub(super) struct Opened {
 /// Opens journal and database and makes them agree.
 pub(super) fn open(dir: &Dir, disk: &dyn Disk) -> Result<Opened, StoreError> {
     let mut notes = Vec::new();
-    let bytes = dir.read(journal::NAME, journal::MAX_FILE)?.unwrap_or_default();
+    let bytes = dir
+        .read(journal::NAME, journal::MAX_FILE)?
+        .unwrap_or_default();
     let mut replay = journal::replay(&bytes)?;
     let (index, held) = open_index(dir, &mut notes)?;
     let read = replay.seq;
     let restored = choose(&mut replay, held.as_ref(), &mut notes);
     note_journal(dir, disk, &bytes, &replay, &mut notes)?;
     let torn_only = replay.end != End::Damaged && replay.complete;
-    let journal = Journal::open(dir, disk, &replay, restored || !torn_only || read != replay.seq)?;
+    let journal = Journal::open(
+        dir,
+        disk,
+        &replay,
+        restored || !torn_only || read != replay.seq,
+    )?;
     let index = agree(index, held.as_ref(), &replay, &mut notes);
-    Ok(Opened { settings: replay.settings, journal, index, notes })
+    Ok(Opened {
+        settings: replay.settings,
+        journal,
+        index,
+        notes,
+    })
 }
 
 /// Takes the database's copy where it is sound and the journal fell short. True if so.
@@ -61,18 +73,26 @@ fn note_journal(
 ) -> Result<(), StoreError> {
     match replay.end {
         End::Clean => {}
-        End::Torn => notes.push(StoreNote::JournalTail { bytes: (bytes.len() as u64).saturating_sub(replay.good) }),
+        End::Torn => notes.push(StoreNote::JournalTail {
+            bytes: (bytes.len() as u64).saturating_sub(replay.good),
+        }),
         End::Damaged => {
             let aside = dir.quarantine()?;
             // A copy, so that a crash right here still finds the journal in its place.
             aside.replace(disk, journal::NAME, bytes)?;
-            notes.push(StoreNote::JournalDamaged { at: replay.good, moved_to: aside.path(journal::NAME) });
+            notes.push(StoreNote::JournalDamaged {
+                at: replay.good,
+                moved_to: aside.path(journal::NAME),
+            });
         }
     }
     Ok(())
 }
 
-fn open_index(dir: &Dir, notes: &mut Vec<StoreNote>) -> Result<(Option<Index>, Option<Held>), StoreError> {
+fn open_index(
+    dir: &Dir,
+    notes: &mut Vec<StoreNote>,
+) -> Result<(Option<Index>, Option<Held>), StoreError> {
     dir.refuse_symlink(index::NAME)?;
     let reason = match Index::open(dir) {
         Ok((index, held)) => return Ok((Some(index), held)),
@@ -84,7 +104,10 @@ fn open_index(dir: &Dir, notes: &mut Vec<StoreNote>) -> Result<(Option<Index>, O
     };
     let aside = dir.quarantine()?;
     dir.move_to(index::NAME, &aside)?;
-    notes.push(StoreNote::DatabaseMoved { reason, moved_to: aside.path(index::NAME) });
+    notes.push(StoreNote::DatabaseMoved {
+        reason,
+        moved_to: aside.path(index::NAME),
+    });
     match Index::open(dir) {
         Ok((index, held)) => Ok((Some(index), held)),
         Err(OpenError::Torn(reason) | OpenError::Environment(reason)) => {
@@ -95,9 +118,15 @@ fn open_index(dir: &Dir, notes: &mut Vec<StoreNote>) -> Result<(Option<Index>, O
 }
 
 /// Brings the database up to the chosen settings; one that cannot be written is off for this run.
-fn agree(index: Option<Index>, held: Option<&Held>, replay: &Replay, notes: &mut Vec<StoreNote>) -> Option<Index> {
+fn agree(
+    index: Option<Index>,
+    held: Option<&Held>,
+    replay: &Replay,
+    notes: &mut Vec<StoreNote>,
+) -> Option<Index> {
     let index = index?;
-    let agrees = held.is_some_and(|h| h.sound && h.seq == replay.seq && h.settings == replay.settings);
+    let agrees =
+        held.is_some_and(|h| h.sound && h.seq == replay.seq && h.settings == replay.settings);
     let fresh = held.is_none() && replay.settings.is_empty() && replay.seq == 0;
     if agrees || fresh {
         return Some(index);
@@ -110,7 +139,9 @@ fn agree(index: Option<Index>, held: Option<&Held>, replay: &Replay, notes: &mut
             Some(index)
         }
         Err(e) => {
-            notes.push(StoreNote::DatabaseOff { reason: e.to_string() });
+            notes.push(StoreNote::DatabaseOff {
+                reason: e.to_string(),
+            });
             None
         }
     }

@@ -12,33 +12,65 @@ use super::*;
 const HASH: InfoHash = InfoHash([7; 20]);
 
 fn feed(n: u64) -> SavedFeed {
-    SavedFeed { every_s: n, allow: vec!["a".into()], deny: vec![], max_torrent_bytes: Some(n) }
+    SavedFeed {
+        every_s: n,
+        allow: vec!["a".into()],
+        deny: vec![],
+        max_torrent_bytes: Some(n),
+    }
 }
 
 fn master() -> SavedMaster {
-    let rpc = SavedRpc { kind: "aria2".into(), url: "http://h/".into(), user: String::new(), password_file: String::new() };
-    SavedMaster { address: "home:51413".into(), share_permille: 500, rpc: Some(rpc) }
+    let rpc = SavedRpc {
+        kind: "aria2".into(),
+        url: "http://h/".into(),
+        user: String::new(),
+        password_file: String::new(),
+    };
+    SavedMaster {
+        address: "home:51413".into(),
+        share_permille: 500,
+        rpc: Some(rpc),
+    }
 }
 
 fn swarm(content: SwarmContent) -> SavedSwarm {
     let source = SwarmSource::Feed("http://f/".into());
-    SavedSwarm { content, pinned: true, peers: vec!["[::1]:6881".parse().unwrap()], source, added_at: 9 }
+    SavedSwarm {
+        content,
+        pinned: true,
+        peers: vec!["[::1]:6881".parse().unwrap()],
+        source,
+        added_at: 9,
+    }
 }
 
 fn fill(store: &Store, feeds: u64) {
     for n in 0..feeds {
-        store.put_feed(&format!("http://feed/{n:02}"), &feed(n)).unwrap();
+        store
+            .put_feed(&format!("http://feed/{n:02}"), &feed(n))
+            .unwrap();
     }
     store.put_master("home", &master()).unwrap();
-    store.put_swarm(HASH, &swarm(SwarmContent::Metainfo(vec![1; 200_000]))).unwrap();
+    store
+        .put_swarm(HASH, &swarm(SwarmContent::Metainfo(vec![1; 200_000])))
+        .unwrap();
     store.set_paused(true).unwrap();
 }
 
 fn assert_filled(store: &Store, feeds: u64) {
-    let expected: Vec<_> = (0..feeds).map(|n| (format!("http://feed/{n:02}"), feed(n))).collect();
+    let expected: Vec<_> = (0..feeds)
+        .map(|n| (format!("http://feed/{n:02}"), feed(n)))
+        .collect();
     assert_eq!(store.feeds().unwrap(), expected);
-    assert_eq!(store.masters().unwrap(), vec![("home".to_owned(), master())]);
-    assert_eq!(store.swarm(HASH).unwrap(), Some(swarm(SwarmContent::Metainfo(vec![1; 200_000]))));
+    assert_eq!(
+        store.masters().unwrap(),
+        vec![("home".to_owned(), master())]
+    );
+    assert_eq!(
+        store.swarm(HASH).unwrap(),
+        Some(swarm(SwarmContent::Metainfo(vec![1; 200_000])))
+    );
     assert!(store.paused().unwrap());
 }
 
@@ -53,7 +85,11 @@ fn everything_survives_a_restart_and_a_removal_too() {
     let (store, notes) = open(dir.path());
     assert_eq!(notes, vec![]);
     fill(&store, 5);
-    let totals = Totals { uploaded: 1 << 60, downloaded: 2, wasted: 3 };
+    let totals = Totals {
+        uploaded: 1 << 60,
+        downloaded: 2,
+        wasted: 3,
+    };
     store.put_totals(&totals).unwrap();
     store.flush().unwrap();
     drop(store);
@@ -69,8 +105,14 @@ fn everything_survives_a_restart_and_a_removal_too() {
     assert_eq!(notes, vec![]);
     assert_eq!(store.feeds().unwrap().len(), 4);
     assert_eq!((store.swarms(), store.swarm(HASH).unwrap()), (vec![], None));
-    assert_eq!(fs::read_dir(dir.path().join("torrents")).unwrap().count(), 0);
-    let mode = fs::metadata(dir.path().join("settings.journal")).unwrap().permissions().mode();
+    assert_eq!(
+        fs::read_dir(dir.path().join("torrents")).unwrap().count(),
+        0
+    );
+    let mode = fs::metadata(dir.path().join("settings.journal"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -78,7 +120,10 @@ fn everything_survives_a_restart_and_a_removal_too() {
 fn f4_a_second_store_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (_store, _) = open(dir.path());
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::Locked { .. })));
+    assert!(matches!(
+        Store::open(dir.path()),
+        Err(StoreError::Locked { .. })
+    ));
 }
 
 /// A filled store's directory, to be copied and damaged.
@@ -103,15 +148,19 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn database_files(dir: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(dir.join("db")).unwrap().map(|e| e.unwrap().path());
+    let files = fs::read_dir(dir.join("db"))
+        .unwrap()
+        .map(|e| e.unwrap().path());
     let mut files: Vec<_> = files.filter(|p| p.is_file()).collect();
     files.sort();
     files
 }
 
+type Damage = Box<dyn Fn(&mut Vec<u8>)>;
+
 /// Every kind of damage to one file: emptied, cut at points, bits flipped at points, overwritten.
-fn damages(length: usize) -> Vec<(String, Box<dyn Fn(&mut Vec<u8>)>)> {
-    let mut out: Vec<(String, Box<dyn Fn(&mut Vec<u8>)>)> = vec![
+fn damages(length: usize) -> Vec<(String, Damage)> {
+    let mut out: Vec<(String, Damage)> = vec![
         ("emptied".into(), Box::new(Vec::clear)),
         ("zeroed".into(), Box::new(|b| b.fill(0))),
         ("garbage".into(), Box::new(|b| b.fill(0xa5))),
@@ -121,7 +170,10 @@ fn damages(length: usize) -> Vec<(String, Box<dyn Fn(&mut Vec<u8>)>)> {
         out.push((format!("cut at {at}"), Box::new(move |b| b.truncate(at))));
         out.push((format!("flip at {at}"), Box::new(move |b| b[at] ^= 0x10)));
     }
-    out.push(("last byte cut".into(), Box::new(|b| b.truncate(b.len() - 1))));
+    out.push((
+        "last byte cut".into(),
+        Box::new(|b| b.truncate(b.len() - 1)),
+    ));
     out.push(("first bit flipped".into(), Box::new(|b| b[0] ^= 1)));
     out
 }
@@ -132,7 +184,11 @@ fn f1_a_torn_database_opens_to_the_last_acknowledged_settings() {
     let mut moved = 0;
     for file in database_files(template.path()) {
         let name = file.strip_prefix(template.path()).unwrap();
-        for (what, damage) in damages(usize::try_from(fs::metadata(&file).unwrap().len()).unwrap().min(60_000)) {
+        for (what, damage) in damages(
+            usize::try_from(fs::metadata(&file).unwrap().len())
+                .unwrap()
+                .min(60_000),
+        ) {
             let dir = tempfile::tempdir().unwrap();
             copy(template.path(), dir.path());
             let mut bytes = fs::read(&file).unwrap();
@@ -144,7 +200,13 @@ fn f1_a_torn_database_opens_to_the_last_acknowledged_settings() {
             let (store, notes) = open(dir.path());
             assert_filled(&store, 12);
             for note in &notes {
-                assert!(!matches!(note, StoreNote::ChangesLost { .. } | StoreNote::DatabaseOff { .. }), "{note}");
+                assert!(
+                    !matches!(
+                        note,
+                        StoreNote::ChangesLost { .. } | StoreNote::DatabaseOff { .. }
+                    ),
+                    "{note}"
+                );
                 if let StoreNote::DatabaseMoved { moved_to, .. } = note {
                     assert!(moved_to.exists());
                     moved += 1;
@@ -157,7 +219,10 @@ fn f1_a_torn_database_opens_to_the_last_acknowledged_settings() {
             assert_eq!(store.feeds().unwrap().len(), 13);
         }
     }
-    assert!(moved > 0, "no damage made sled refuse: the test damages the wrong bytes");
+    assert!(
+        moved > 0,
+        "no damage made sled refuse: the test damages the wrong bytes"
+    );
 }
 
 #[test]
@@ -170,13 +235,18 @@ fn f1_a_missing_database_is_rebuilt() {
     fs::remove_file(dir.path().join("settings.journal")).unwrap();
     let (store, notes) = open(dir.path());
     assert_filled(&store, 3);
-    assert!(matches!(notes[..], [StoreNote::RestoredFromDatabase { .. }]), "{notes:?}");
+    assert!(
+        matches!(notes[..], [StoreNote::RestoredFromDatabase { .. }]),
+        "{notes:?}"
+    );
 }
 
 #[test]
 fn f1_a_damaged_journal_is_restored_from_the_database() {
     let template = template(12);
-    let length = fs::metadata(template.path().join(journal::NAME)).unwrap().len();
+    let length = fs::metadata(template.path().join(journal::NAME))
+        .unwrap()
+        .len();
     for (what, damage) in damages(usize::try_from(length).unwrap()) {
         let dir = tempfile::tempdir().unwrap();
         copy(template.path(), dir.path());
@@ -186,14 +256,27 @@ fn f1_a_damaged_journal_is_restored_from_the_database() {
         fs::write(&path, &bytes).unwrap();
         let (store, notes) = open(dir.path());
         assert_filled(&store, 12);
-        assert!(notes.iter().any(|n| matches!(n, StoreNote::RestoredFromDatabase { .. })), "{what}: {notes:?}");
+        assert!(
+            notes
+                .iter()
+                .any(|n| matches!(n, StoreNote::RestoredFromDatabase { .. })),
+            "{what}: {notes:?}"
+        );
         for note in &notes {
             if let StoreNote::JournalDamaged { moved_to, .. } = note {
-                assert_eq!(fs::read(moved_to).unwrap(), bytes, "the damaged file is kept");
+                assert_eq!(
+                    fs::read(moved_to).unwrap(),
+                    bytes,
+                    "the damaged file is kept"
+                );
             }
         }
         drop(store);
-        assert_eq!(open(dir.path()).1, vec![], "{what}: repaired once is repaired");
+        assert_eq!(
+            open(dir.path()).1,
+            vec![],
+            "{what}: repaired once is repaired"
+        );
     }
 }
 
@@ -209,10 +292,24 @@ fn f1_when_both_are_damaged_the_loss_is_said() {
         fs::write(file, b"torn").unwrap();
     }
     let (store, notes) = open(dir.path());
-    assert!(notes.iter().any(|n| matches!(n, StoreNote::JournalDamaged { .. })), "{notes:?}");
+    assert!(
+        notes
+            .iter()
+            .any(|n| matches!(n, StoreNote::JournalDamaged { .. })),
+        "{notes:?}"
+    );
     let feeds = store.feeds().unwrap();
-    assert!(!feeds.is_empty() && feeds.len() < 12, "a prefix: {}", feeds.len());
-    assert!(feeds.iter().all(|(url, f)| *url == format!("http://feed/{:02}", f.every_s)), "nothing invented");
+    assert!(
+        !feeds.is_empty() && feeds.len() < 12,
+        "a prefix: {}",
+        feeds.len()
+    );
+    assert!(
+        feeds
+            .iter()
+            .all(|(url, f)| *url == format!("http://feed/{:02}", f.every_s)),
+        "nothing invented"
+    );
 }
 
 #[test]
@@ -223,10 +320,15 @@ fn f1_a_changed_torrent_file_is_named_and_never_returned() {
     bytes[100_000] ^= 1;
     fs::write(&path, bytes).unwrap();
     let (store, notes) = open(dir.path());
-    assert!(matches!(&notes[..], [StoreNote::TorrentLost { .. }]), "{notes:?}");
+    assert!(
+        matches!(&notes[..], [StoreNote::TorrentLost { .. }]),
+        "{notes:?}"
+    );
     assert!(matches!(store.swarm(HASH), Err(StoreError::Damaged { .. })));
     assert_eq!(store.feeds().unwrap().len(), 1);
-    store.put_swarm(HASH, &swarm(SwarmContent::Metainfo(vec![1; 200_000]))).unwrap();
+    store
+        .put_swarm(HASH, &swarm(SwarmContent::Metainfo(vec![1; 200_000])))
+        .unwrap();
     assert_filled(&store, 1);
 }
 
@@ -237,20 +339,35 @@ fn f5_links_inside_the_data_directory_are_refused() {
         let outside = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         fs::create_dir(&data).unwrap();
-        let target = if name == "settings.journal" { outside.path().join("f") } else { outside.path().to_owned() };
+        let target = if name == "settings.journal" {
+            outside.path().join("f")
+        } else {
+            outside.path().to_owned()
+        };
         symlink(&target, data.join(name)).unwrap();
-        assert!(matches!(Store::open(&data), Err(StoreError::Symlink { .. })), "{name}");
+        assert!(
+            matches!(Store::open(&data), Err(StoreError::Symlink { .. })),
+            "{name}"
+        );
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{name}");
     }
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     let outside = dir.path().join("precious");
     fs::write(&outside, "p").unwrap();
-    symlink(&outside, dir.path().join(format!("torrents/{HASH}.torrent"))).unwrap();
+    symlink(
+        &outside,
+        dir.path().join(format!("torrents/{HASH}.torrent")),
+    )
+    .unwrap();
     let put = store.put_swarm(HASH, &swarm(SwarmContent::Metainfo(vec![1])));
     assert!(matches!(put, Err(StoreError::Symlink { .. })));
     assert_eq!(fs::read(&outside).unwrap(), b"p");
-    assert_eq!(store.swarms(), vec![], "what could not be written is not remembered");
+    assert_eq!(
+        store.swarms(),
+        vec![],
+        "what could not be written is not remembered"
+    );
 }
 
 /// A disk with room for `left` more bytes; syncs cost one.
@@ -272,11 +389,19 @@ impl Disk for SmallDisk {
     fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
         let got = self.take(bytes.len());
         RealDisk.write(file, &bytes[..got])?;
-        if got < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if got < bytes.len() {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        if self.take(1) == 0 { Err(io::ErrorKind::StorageFull.into()) } else { RealDisk.sync(file) }
+        if self.take(1) == 0 {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            RealDisk.sync(file)
+        }
     }
 }
 
@@ -286,7 +411,13 @@ fn f2_a_full_disk_at_each_write_leaves_the_old_settings_and_a_living_store() {
         let dir = tempfile::tempdir().unwrap();
         let left = Arc::new(AtomicUsize::new(100_000));
         let lock = DirLock::acquire(dir.path()).unwrap();
-        let (store, _) = Store::open_on(lock, Box::new(SmallDisk { left: Arc::clone(&left) })).unwrap();
+        let (store, _) = Store::open_on(
+            lock,
+            Box::new(SmallDisk {
+                left: Arc::clone(&left),
+            }),
+        )
+        .unwrap();
         store.put_feed("http://feed/0", &feed(0)).unwrap();
         left.store(room, Ordering::SeqCst);
         let mut held = 1;
@@ -318,7 +449,13 @@ fn f2_a_failed_append_that_is_the_last_word_does_not_come_back_torn() {
     let dir = tempfile::tempdir().unwrap();
     let left = Arc::new(AtomicUsize::new(100_000));
     let lock = DirLock::acquire(dir.path()).unwrap();
-    let (store, _) = Store::open_on(lock, Box::new(SmallDisk { left: Arc::clone(&left) })).unwrap();
+    let (store, _) = Store::open_on(
+        lock,
+        Box::new(SmallDisk {
+            left: Arc::clone(&left),
+        }),
+    )
+    .unwrap();
     store.put_feed("http://feed/0", &feed(0)).unwrap();
     left.store(30, Ordering::SeqCst);
     store.put_feed("http://feed/1", &feed(1)).expect_err("full");
@@ -335,7 +472,10 @@ fn a_database_lost_while_running_costs_statistics_only() {
     store.put_feed("http://feed/0", &feed(0)).unwrap();
     store.inner.state.lock().index = None;
     store.put_feed("http://feed/1", &feed(1)).unwrap();
-    assert!(matches!(store.put_totals(&Totals::default()), Err(StoreError::Index { .. })));
+    assert!(matches!(
+        store.put_totals(&Totals::default()),
+        Err(StoreError::Index { .. })
+    ));
     drop(store);
     let (store, notes) = open(dir.path());
     assert_eq!(notes, vec![StoreNote::DatabaseCorrected]);

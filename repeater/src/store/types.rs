@@ -103,7 +103,10 @@ pub(super) struct SwarmRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ContentRow {
     /// `torrents/<infohash>.torrent`, of this length and crc32c.
-    File { bytes: u64, crc: u32 },
+    File {
+        bytes: u64,
+        crc: u32,
+    },
     Magnet(String),
 }
 

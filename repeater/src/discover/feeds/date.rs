@@ -4,22 +4,39 @@
 pub(super) fn rfc2822(text: &str) -> Option<i64> {
     let text = text.split_once(',').map_or(text, |(_, rest)| rest);
     let mut parts = text.split_whitespace();
-    let day: i64 = parts.next()?.parse().ok().filter(|d| (1..=31).contains(d))?;
+    let day: i64 = parts
+        .next()?
+        .parse()
+        .ok()
+        .filter(|d| (1..=31).contains(d))?;
     let month = month(parts.next()?)?;
-    let year: i64 = parts.next()?.parse().ok().filter(|y| (0..=9999).contains(y))?;
+    let year: i64 = parts
+        .next()?
+        .parse()
+        .ok()
+        .filter(|y| (0..=9999).contains(y))?;
     let year = match year {
         0..=49 => year + 2000,
         50..=99 => year + 1900,
         _ => year,
     };
-    let mut clock = parts.next()?.split(':').map(|p| p.parse::<i64>().ok().filter(|n| (0..=60).contains(n)));
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next().unwrap_or(Some(0))?);
+    let mut clock = parts
+        .next()?
+        .split(':')
+        .map(|p| p.parse::<i64>().ok().filter(|n| (0..=60).contains(n)));
+    let (hour, minute, second) = (
+        clock.next()??,
+        clock.next()??,
+        clock.next().unwrap_or(Some(0))?,
+    );
     let offset = parts.next().map_or(Some(0), zone)?;
     Some(days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset)
 }
 
 fn month(name: &str) -> Option<i64> {
-    const NAMES: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    const NAMES: [&str; 12] = [
+        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    ];
     let name = name.get(..3)?.to_ascii_lowercase();
     (1..).zip(NAMES).find(|(_, n)| *n == name).map(|(i, _)| i)
 }
@@ -37,14 +54,26 @@ fn zone(text: &str) -> Option<i64> {
         };
         return Some(hours * 3600);
     };
-    let number: i64 = digits.replace(':', "").parse().ok().filter(|n| (0..=2359).contains(n))?;
+    let number: i64 = digits
+        .replace(':', "")
+        .parse()
+        .ok()
+        .filter(|n| (0..=2359).contains(n))?;
     let seconds = (number / 100) * 3600 + (number % 100) * 60;
-    Some(if text.starts_with('-') { -seconds } else { seconds })
+    Some(if text.starts_with('-') {
+        -seconds
+    } else {
+        seconds
+    })
 }
 
 /// Days from 1970-01-01 in the Gregorian calendar.
 fn days(year: i64, month: i64, day: i64) -> i64 {
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let era = y.div_euclid(400);
     let of_era = y - era * 400;
     let of_year = (153 * m + 2) / 5 + day - 1;

@@ -24,7 +24,9 @@ pub(super) fn guard(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FeedError> {
     reader.config_mut().allow_unmatched_ends = true;
     let (mut open, mut items, mut elements): (Vec<Vec<u8>>, usize, usize) = (Vec::new(), 0, 0);
     loop {
-        match reader.read_event().map_err(|e| FeedError::Xml { reason: e.to_string() })? {
+        match reader.read_event().map_err(|e| FeedError::Xml {
+            reason: e.to_string(),
+        })? {
             Event::Start(tag) => {
                 elements += 1;
                 check_tag(tag.len(), elements)?;
@@ -44,7 +46,11 @@ pub(super) fn guard(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FeedError> {
             }
             Event::DocType(_) => return Err(FeedError::DocType),
             Event::Eof => return Ok(Cow::Borrowed(bytes)),
-            Event::Text(_) | Event::CData(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_)
+            Event::Text(_)
+            | Event::CData(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
             | Event::GeneralRef(_) => {}
         }
         if items >= MAX_ITEMS {
@@ -55,7 +61,11 @@ pub(super) fn guard(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FeedError> {
 }
 
 fn check_tag(length: usize, elements: usize) -> Result<(), FeedError> {
-    if length > MAX_TAG || elements > MAX_ELEMENTS { Err(FeedError::TooManyElements) } else { Ok(()) }
+    if length > MAX_TAG || elements > MAX_ELEMENTS {
+        Err(FeedError::TooManyElements)
+    } else {
+        Ok(())
+    }
 }
 
 fn is_item(name: &[u8]) -> bool {

@@ -41,7 +41,9 @@ fn read_attributes(mut rest: &[u8]) -> (Option<String>, &[u8]) {
         }
         let (name, behind) = split_at_any(rest, b"=> \t\r\n/");
         rest = behind.trim_ascii_start();
-        let Some(after) = rest.strip_prefix(b"=") else { continue };
+        let Some(after) = rest.strip_prefix(b"=") else {
+            continue;
+        };
         let after = after.trim_ascii_start();
         let (value, behind) = match after {
             [quote @ (b'"' | b'\''), inside @ ..] => {
@@ -58,15 +60,31 @@ fn read_attributes(mut rest: &[u8]) -> (Option<String>, &[u8]) {
 }
 
 fn split_at_any<'a>(bytes: &'a [u8], stops: &[u8]) -> (&'a [u8], &'a [u8]) {
-    bytes.split_at(bytes.iter().position(|b| stops.contains(b)).unwrap_or(bytes.len()))
+    bytes.split_at(
+        bytes
+            .iter()
+            .position(|b| stops.contains(b))
+            .unwrap_or(bytes.len()),
+    )
 }
 
 /// The character references that occur in links.
 fn unescape(text: &str) -> String {
-    let named = [("&quot;", "\""), ("&#34;", "\""), ("&#39;", "'"), ("&apos;", "'"), ("&lt;", "<"), ("&gt;", ">")];
-    let text = named.iter().fold(text.to_owned(), |t, (from, to)| t.replace(from, to));
+    let named = [
+        ("&quot;", "\""),
+        ("&#34;", "\""),
+        ("&#39;", "'"),
+        ("&apos;", "'"),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+    ];
+    let text = named
+        .iter()
+        .fold(text.to_owned(), |t, (from, to)| t.replace(from, to));
     // Last, so that nothing is unescaped twice.
-    text.replace("&#38;", "&").replace("&#x26;", "&").replace("&amp;", "&")
+    text.replace("&#38;", "&")
+        .replace("&#x26;", "&")
+        .replace("&amp;", "&")
 }
 
 /// Adds every line that names a .torrent file or magnet; `#` starts a comment line.
@@ -75,7 +93,9 @@ pub(super) fn read_text(bytes: &[u8], base: &Url, out: &mut Gathered) {
         if !out.has_room() {
             return;
         }
-        let Ok(line) = std::str::from_utf8(line) else { continue };
+        let Ok(line) = std::str::from_utf8(line) else {
+            continue;
+        };
         let line = line.trim();
         if !line.starts_with('#') && is_torrent_link(line) {
             out.add(base, "", line, None, None);
@@ -87,13 +107,24 @@ pub(super) fn read_text(bytes: &[u8], base: &Url, out: &mut Gathered) {
 pub(super) fn name_of(link: &ItemLink) -> String {
     match link {
         ItemLink::Torrent(url) => {
-            let file = url.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
-            let name = percent_encoding::percent_decode_str(file).decode_utf8_lossy().into_owned();
-            name.strip_suffix(".torrent").map(str::to_owned).unwrap_or(name)
+            let file = url
+                .path_segments()
+                .and_then(|mut s| s.next_back())
+                .unwrap_or_default();
+            let name = percent_encoding::percent_decode_str(file)
+                .decode_utf8_lossy()
+                .into_owned();
+            name.strip_suffix(".torrent")
+                .map(str::to_owned)
+                .unwrap_or(name)
         }
         ItemLink::Magnet(link) => Url::parse(link)
             .ok()
-            .and_then(|url| url.query_pairs().find(|(k, _)| k == "dn").map(|(_, v)| v.into_owned()))
+            .and_then(|url| {
+                url.query_pairs()
+                    .find(|(k, _)| k == "dn")
+                    .map(|(_, v)| v.into_owned())
+            })
             .unwrap_or_default(),
     }
 }

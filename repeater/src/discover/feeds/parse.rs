@@ -104,7 +104,14 @@ impl Gathered {
     }
 
     /// Adds an item whose link is as written; what is neither http(s) nor magnet is counted and dropped.
-    pub(super) fn add(&mut self, base: &Url, title: &str, link: &str, bytes: Option<u64>, published: Option<i64>) {
+    pub(super) fn add(
+        &mut self,
+        base: &Url,
+        title: &str,
+        link: &str,
+        bytes: Option<u64>,
+        published: Option<i64>,
+    ) {
         let link = link.trim();
         if link.is_empty() || link.len() > MAX_LINK || !self.has_room() {
             return;
@@ -117,9 +124,22 @@ impl Gathered {
             }
             Err(Unusable::NoUrl) => return,
         };
-        let title = if title.trim().is_empty() { listing::name_of(&link) } else { title.trim().to_owned() };
-        let title = title.chars().filter(|c| !c.is_control()).take(MAX_TITLE).collect();
-        self.items.push(FeedItem { title, link, claimed_bytes: bytes.filter(|b| *b > 0), published });
+        let title = if title.trim().is_empty() {
+            listing::name_of(&link)
+        } else {
+            title.trim().to_owned()
+        };
+        let title = title
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_TITLE)
+            .collect();
+        self.items.push(FeedItem {
+            title,
+            link,
+            claimed_bytes: bytes.filter(|b| *b > 0),
+            published,
+        });
     }
 
     fn into_document(mut self, ttl: Option<Duration>) -> Document {
@@ -127,7 +147,11 @@ impl Gathered {
             // Stable, so that undated items keep their order behind the dated ones.
             self.items.sort_by_key(|i| std::cmp::Reverse(i.published));
         }
-        Document::Items { items: self.items, refused: self.refused, ttl }
+        Document::Items {
+            items: self.items,
+            refused: self.refused,
+            ttl,
+        }
     }
 }
 
@@ -141,12 +165,17 @@ fn resolve(base: &Url, link: &str) -> Result<ItemLink, Unusable> {
         return Ok(ItemLink::Magnet(link.to_owned()));
     }
     let url = base.join(link).map_err(|_| Unusable::NoUrl)?;
-    if matches!(url.scheme(), "http" | "https") { Ok(ItemLink::Torrent(url)) } else { Err(Unusable::Scheme) }
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(ItemLink::Torrent(url))
+    } else {
+        Err(Unusable::Scheme)
+    }
 }
 
 /// Whether a link as written is a magnet.
 pub(super) fn is_magnet(link: &str) -> bool {
-    link.get(..8).is_some_and(|head| head.eq_ignore_ascii_case("magnet:?"))
+    link.get(..8)
+        .is_some_and(|head| head.eq_ignore_ascii_case("magnet:?"))
 }
 
 /// Whether a link as written looks like a .torrent file or magnet, or is one no feed may name.
@@ -190,13 +219,21 @@ fn kind(bytes: &[u8], content_type: Option<&str>) -> Kind {
         return Kind::Torrent;
     }
     let head = bytes.trim_ascii_start();
-    let head = head.get(..head.len().min(1024)).unwrap_or_default().to_ascii_lowercase();
+    let head = head
+        .get(..head.len().min(1024))
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let says = |word: &str| content_type.is_some_and(|t| t.to_ascii_lowercase().contains(word));
     let has = |word: &[u8]| head.windows(word.len()).any(|w| w == word);
     let html_type = head.starts_with(b"<!doctype html") || head.starts_with(b"<html");
     match () {
         () if html_type => Kind::Html,
-        () if [&b"<?xml"[..], b"<rss", b"<feed", b"<!doctype", b"<rdf"].iter().any(|p| head.starts_with(p)) => Kind::Xml,
+        () if [&b"<?xml"[..], b"<rss", b"<feed", b"<!doctype", b"<rdf"]
+            .iter()
+            .any(|p| head.starts_with(p)) =>
+        {
+            Kind::Xml
+        }
         () if has(b"<rss") || has(b"<feed") => Kind::Xml,
         () if says("html") || head.starts_with(b"<") => Kind::Html,
         () if says("xml") => Kind::Xml,
@@ -212,8 +249,12 @@ fn read_xml(bytes: &[u8], base: &Url) -> Result<Document, FeedError> {
     };
     match atom_syndication::Feed::read_from(&*bytes) {
         Ok(feed) => Ok(read_atom(&feed, base)),
-        Err(atom_syndication::Error::InvalidStartTag) => Err(FeedError::Xml { reason: rss_error.to_string() }),
-        Err(e) => Err(FeedError::Xml { reason: e.to_string() }),
+        Err(atom_syndication::Error::InvalidStartTag) => Err(FeedError::Xml {
+            reason: rss_error.to_string(),
+        }),
+        Err(e) => Err(FeedError::Xml {
+            reason: e.to_string(),
+        }),
     }
 }
 
@@ -225,13 +266,26 @@ fn read_rss(channel: &rss::Channel, base: &Url) -> Document {
             e.mime_type().trim().eq_ignore_ascii_case(TORRENT_TYPE) || is_torrent_link(e.url())
         });
         let plain = [item.link(), item.guid().map(rss::Guid::value)];
-        let link = enclosure.map(|e| e.url().to_owned()).or(extra.link).or_else(|| {
-            plain.into_iter().flatten().find(|l| is_torrent_link(l)).map(str::to_owned)
-        });
+        let link = enclosure
+            .map(|e| e.url().to_owned())
+            .or(extra.link)
+            .or_else(|| {
+                plain
+                    .into_iter()
+                    .flatten()
+                    .find(|l| is_torrent_link(l))
+                    .map(str::to_owned)
+            });
         // An enclosure's length is that of the .torrent file as often as that of the payload: not a claim to use.
         if let Some(link) = link {
             let published = item.pub_date().and_then(date::rfc2822);
-            gathered.add(base, item.title().unwrap_or_default(), &link, extra.bytes, published);
+            gathered.add(
+                base,
+                item.title().unwrap_or_default(),
+                &link,
+                extra.bytes,
+                published,
+            );
         }
     }
     let minutes = channel.ttl().and_then(|t| t.trim().parse::<u32>().ok());
@@ -241,13 +295,28 @@ fn read_rss(channel: &rss::Channel, base: &Url) -> Document {
 fn read_atom(feed: &atom_syndication::Feed, base: &Url) -> Document {
     let mut gathered = Gathered::default();
     for entry in feed.entries().iter().take(MAX_ITEMS) {
-        let by_type = |l: &&atom_syndication::Link| l.mime_type().is_some_and(|t| t.eq_ignore_ascii_case(TORRENT_TYPE));
+        let by_type = |l: &&atom_syndication::Link| {
+            l.mime_type()
+                .is_some_and(|t| t.eq_ignore_ascii_case(TORRENT_TYPE))
+        };
         let links = entry.links();
-        let link = links.iter().find(by_type).or_else(|| links.iter().find(|l| is_torrent_link(l.href())));
+        let link = links
+            .iter()
+            .find(by_type)
+            .or_else(|| links.iter().find(|l| is_torrent_link(l.href())));
         let extra = Extra::of_atom(entry.extensions());
         if let Some(link) = link.map(|l| l.href().to_owned()).or(extra.link) {
-            let published = entry.published().unwrap_or_else(|| entry.updated()).timestamp();
-            gathered.add(base, &entry.title().value, &link, extra.bytes, Some(published));
+            let published = entry
+                .published()
+                .unwrap_or_else(|| entry.updated())
+                .timestamp();
+            gathered.add(
+                base,
+                &entry.title().value,
+                &link,
+                extra.bytes,
+                Some(published),
+            );
         }
     }
     gathered.into_document(None)
@@ -264,7 +333,8 @@ impl Extra {
     fn of_rss(map: &rss::extension::ExtensionMap) -> Self {
         let mut out = Self::default();
         let mut hash = None;
-        let mut todo: Vec<&rss::extension::Extension> = map.values().flat_map(|m| m.values().flatten()).collect();
+        let mut todo: Vec<&rss::extension::Extension> =
+            map.values().flat_map(|m| m.values().flatten()).collect();
         while let Some(e) = todo.pop() {
             todo.extend(e.children.values().flatten());
             let attribute = e.attrs.get("name").zip(e.attrs.get("value"));
@@ -289,11 +359,20 @@ impl Extra {
     }
 
     fn take(&mut self, name: &str, value: &str, hash: &mut Option<String>) {
-        let local = name.rsplit(':').next().unwrap_or_default().to_ascii_lowercase();
+        let local = name
+            .rsplit(':')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let value = value.trim();
         match &*local {
-            "magneturi" | "magneturl" | "magnet" if is_magnet(value) => self.link = Some(value.to_owned()),
-            "infohash" if matches!(value.len(), 32 | 40) && value.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            "magneturi" | "magneturl" | "magnet" if is_magnet(value) => {
+                self.link = Some(value.to_owned())
+            }
+            "infohash"
+                if matches!(value.len(), 32 | 40)
+                    && value.bytes().all(|b| b.is_ascii_alphanumeric()) =>
+            {
                 *hash = Some(value.to_owned());
             }
             "contentlength" | "size" => self.bytes = value.parse().ok().or(self.bytes),
@@ -302,7 +381,9 @@ impl Extra {
     }
 
     fn link_from(mut self, hash: Option<String>) -> Self {
-        self.link = self.link.or_else(|| hash.map(|h| format!("magnet:?xt=urn:btih:{h}")));
+        self.link = self
+            .link
+            .or_else(|| hash.map(|h| format!("magnet:?xt=urn:btih:{h}")));
         self
     }
 }

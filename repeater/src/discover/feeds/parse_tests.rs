@@ -12,7 +12,11 @@ fn base() -> Url {
 
 fn read(text: &str) -> (Vec<FeedItem>, usize, Option<Duration>) {
     match parse(text.as_bytes(), None, &base()).unwrap() {
-        Document::Items { items, refused, ttl } => (items, refused, ttl),
+        Document::Items {
+            items,
+            refused,
+            ttl,
+        } => (items, refused, ttl),
         Document::Torrent => panic!("a torrent"),
     }
 }
@@ -43,13 +47,22 @@ const RSS: &str = r#"<?xml version="1.0"?><rss version="2.0" xmlns:x="http://xml
 #[test]
 fn rss_items_are_found_newest_first() {
     let (items, refused, ttl) = read(RSS);
-    let found: Vec<_> = items.iter().map(|i| (&*i.title, link_text(&i.link))).collect();
+    let found: Vec<_> = items
+        .iter()
+        .map(|i| (&*i.title, link_text(&i.link)))
+        .collect();
     assert_eq!(
         found,
         [
-            ("new & shiny", "https://feed.example/dir/a.torrent".to_owned()),
+            (
+                "new & shiny",
+                "https://feed.example/dir/a.torrent".to_owned()
+            ),
             ("old", "https://feed.example/get?id=1".to_owned()),
-            ("by hash", "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567".to_owned()),
+            (
+                "by hash",
+                "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567".to_owned()
+            ),
             ("by magnet", "magnet:?xt=urn:btih:aa".to_owned()),
         ]
     );
@@ -63,7 +76,13 @@ fn atom_entries_are_found() {
 <entry><title>one</title><id>1</id><updated>2020-01-01T00:00:00Z</updated><link rel="alternate" href="https://feed.example/page"/>
 <link rel="enclosure" type="application/x-bittorrent" href="../one"/></entry>
 <entry><title>two</title><id>2</id><updated>2021-01-01T00:00:00Z</updated><link href="two.torrent?key=1"/></entry></feed>"#;
-    assert_eq!(links(atom), ["https://feed.example/dir/two.torrent?key=1", "https://feed.example/one"]);
+    assert_eq!(
+        links(atom),
+        [
+            "https://feed.example/dir/two.torrent?key=1",
+            "https://feed.example/one"
+        ]
+    );
 }
 
 #[test]
@@ -74,13 +93,22 @@ fn an_html_listing_is_read_as_web_servers_write_it() {
 <!-- <a href="hidden.torrent"> --><abbr href="no.torrent"></abbr><a title=">" href="magnet:?xt=urn:btih:aa&amp;dn=n">m</a>
 <a href="file:///etc/passwd.torrent">"#;
     let (items, refused, _) = read(html);
-    let found: Vec<_> = items.iter().map(|i| (&*i.title, link_text(&i.link))).collect();
+    let found: Vec<_> = items
+        .iter()
+        .map(|i| (&*i.title, link_text(&i.link)))
+        .collect();
     assert_eq!(
         found,
         [
-            ("My Movie", "https://feed.example/dir/My%20Movie.torrent".to_owned()),
+            (
+                "My Movie",
+                "https://feed.example/dir/My%20Movie.torrent".to_owned()
+            ),
             ("b.TORRENT", "https://feed.example/dir/b.TORRENT".to_owned()),
-            ("get", "https://feed.example/dir/get?k=1&f=d.torrent".to_owned()),
+            (
+                "get",
+                "https://feed.example/dir/get?k=1&f=d.torrent".to_owned()
+            ),
             ("n", "magnet:?xt=urn:btih:aa&dn=n".to_owned()),
         ]
     );
@@ -109,7 +137,13 @@ fn a_torrent_is_known_by_its_first_bytes() {
 
 #[test]
 fn e2_a_feed_names_no_files() {
-    for link in ["file:///etc/passwd", "FILE:///etc/passwd", "ftp://h/x", "data:application/x-bittorrent,x", "javascript:1"] {
+    for link in [
+        "file:///etc/passwd",
+        "FILE:///etc/passwd",
+        "ftp://h/x",
+        "data:application/x-bittorrent,x",
+        "javascript:1",
+    ] {
         let rss = format!(
             r#"<rss version="2.0"><channel><title/><link/><description/><item><title>x</title>
 <enclosure url="{link}" length="1" type="application/x-bittorrent"/></item></channel></rss>"#
@@ -122,15 +156,24 @@ fn e2_a_feed_names_no_files() {
 #[test]
 fn e3_a_doctype_is_refused() {
     let bomb = r#"<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY lol "lol"><!ENTITY lol2 "&lol;&lol;">]><rss version="2.0"><channel><title>&lol2;</title></channel></rss>"#;
-    assert_eq!(parse(bomb.as_bytes(), None, &base()), Err(FeedError::DocType));
+    assert_eq!(
+        parse(bomb.as_bytes(), None, &base()),
+        Err(FeedError::DocType)
+    );
     let bare = r#"<!DOCTYPE rss SYSTEM "file:///etc/passwd"><rss version="2.0"/>"#;
-    assert_eq!(parse(bare.as_bytes(), Some("text/html"), &base()), Err(FeedError::DocType));
+    assert_eq!(
+        parse(bare.as_bytes(), Some("text/html"), &base()),
+        Err(FeedError::DocType)
+    );
 }
 
 #[test]
 fn e3_deep_nesting_is_refused_before_a_parser_recurses() {
     let deep = format!("<rss><channel><item>{}", "<q:a>".repeat(100_000));
-    assert_eq!(parse(deep.as_bytes(), None, &base()), Err(FeedError::TooDeep));
+    assert_eq!(
+        parse(deep.as_bytes(), None, &base()),
+        Err(FeedError::TooDeep)
+    );
 }
 
 #[test]
@@ -140,23 +183,40 @@ fn e3_attribute_and_element_floods_are_refused() {
         write!(tag, " a{n}=''").unwrap();
     }
     tag.push_str("/></item></channel></rss>");
-    assert_eq!(parse(tag.as_bytes(), None, &base()), Err(FeedError::TooManyElements));
+    assert_eq!(
+        parse(tag.as_bytes(), None, &base()),
+        Err(FeedError::TooManyElements)
+    );
     let many = format!("<rss><channel><item>{}", "<q:a/>".repeat(400_001));
-    assert_eq!(parse(many.as_bytes(), None, &base()), Err(FeedError::TooManyElements));
-    assert_eq!(parse(&vec![b' '; MAX_DOCUMENT + 1], None, &base()), Err(FeedError::TooLarge));
+    assert_eq!(
+        parse(many.as_bytes(), None, &base()),
+        Err(FeedError::TooManyElements)
+    );
+    assert_eq!(
+        parse(&vec![b' '; MAX_DOCUMENT + 1], None, &base()),
+        Err(FeedError::TooLarge)
+    );
 }
 
 #[test]
 fn e4_of_a_hundred_thousand_items_ten_thousand_are_looked_at() {
-    let mut rss = String::from(r#"<rss version="2.0"><channel><title>t</title><link>l</link><description>d</description>"#);
+    let mut rss = String::from(
+        r#"<rss version="2.0"><channel><title>t</title><link>l</link><description>d</description>"#,
+    );
     for n in 0..100_000 {
-        write!(rss, "<item><title>i{n}</title><link>https://h.example/{n}.torrent</link></item>").unwrap();
+        write!(
+            rss,
+            "<item><title>i{n}</title><link>https://h.example/{n}.torrent</link></item>"
+        )
+        .unwrap();
     }
     rss.push_str("</channel></rss>");
     let (items, ..) = read(&rss);
     assert_eq!(items.len(), MAX_ITEMS);
     assert_eq!(items[0].title, "i0");
-    let listing: String = (0..20_000).map(|n| format!("<a href={n}.torrent>")).collect();
+    let listing: String = (0..20_000)
+        .map(|n| format!("<a href={n}.torrent>"))
+        .collect();
     assert_eq!(read(&listing).0.len(), MAX_ITEMS);
 }
 
