@@ -13,8 +13,10 @@
 
 mod download;
 mod facts;
+mod incoming;
 mod pipeline;
 mod upload;
+mod violation;
 
 #[cfg(test)]
 mod tests;
@@ -22,11 +24,8 @@ mod tests;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use bt_wire::bitfield::{Bitfield, BitfieldError};
-use bt_wire::extension::{
-    ExtendedHandshake, ExtensionError, HANDSHAKE, LT_DONTHAVE, LtDontHave, MetadataMessage,
-    PexMessage, UT_METADATA, UT_PEX,
-};
+use bt_wire::bitfield::Bitfield;
+use bt_wire::extension::{ExtendedHandshake, HANDSHAKE, MetadataMessage, PexMessage};
 use bt_wire::layout::Layout;
 use bt_wire::message::{BlockRef, Message};
 use bytes::Bytes;
@@ -34,7 +33,8 @@ use bytes::Bytes;
 use self::download::Download;
 use self::facts::Facts;
 use self::upload::Upload;
-use crate::io::{CloseReason, ConnFact, Extended, LeaseEnd, Order, Role};
+pub use self::violation::{Counters, Violation};
+use crate::io::{ConnFact, LeaseEnd, Order, Role};
 use crate::time::Timestamp;
 
 /// Without a word for this long we send a keep-alive: before the two minutes after which peers close (BEP 3).
@@ -108,95 +108,6 @@ pub enum Event {
     Pex(PexMessage),
     /// Their DHT port (BEP 5).
     Port(u16),
-}
-
-/// Why the connection has to be closed. [`Violation::bans`] says whether the address is to be refused for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// A bitfield of the wrong length, or with a spare bit set (row B2). Drop.
-    #[error(transparent)]
-    BadBitfield(#[from] BitfieldError),
-    /// A piece index the torrent does not have. Drop.
-    #[error("the torrent has no piece {0}")]
-    NoSuchPiece(u32),
-    /// A request that is not inside its piece (row B4). Drop.
-    #[error("request for {} bytes at {} is outside piece {}", .0.length, .0.begin, .0.piece)]
-    BadRequest(BlockRef),
-    /// A block that is not inside its piece. Drop.
-    #[error("block of {} bytes at {} is outside piece {}", .0.length, .0.begin, .0.piece)]
-    BadBlock(BlockRef),
-    /// An extended handshake that cannot be read (row B10). Drop.
-    #[error(transparent)]
-    BadExtended(#[from] ExtensionError),
-    /// Requests without end, and our answers not read (row B5). Ban.
-    #[error("requests without end, and reads no answer")]
-    RequestFlood,
-    /// Blocks without end that nobody asked for. Ban.
-    #[error("sends blocks that were not asked for")]
-    Unrequested,
-    /// Nothing was heard for 240 s. Drop.
-    #[error("nothing was heard for 240 s")]
-    Silent,
-}
-
-impl Violation {
-    /// Whether this was malice rather than a mistake: refuse its address for a while.
-    #[must_use]
-    pub fn bans(&self) -> bool {
-        matches!(self, Self::RequestFlood | Self::Unrequested)
-    }
-
-    /// What to tell the brain.
-    #[must_use]
-    pub fn close_reason(&self) -> CloseReason {
-        match self {
-            Self::Silent => CloseReason::Silent,
-            Self::RequestFlood => CloseReason::Stuck,
-            Self::BadBitfield(_)
-            | Self::NoSuchPiece(_)
-            | Self::BadRequest(_)
-            | Self::BadBlock(_)
-            | Self::BadExtended(_)
-            | Self::Unrequested => CloseReason::Protocol,
-        }
-    }
-}
-
-/// How often each defence fired, and what was tolerated, on this connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Requests while we choked them (row B8: allowed-fast is not granted by us).
-    pub refused_choked: u64,
-    /// Requests for pieces not announced to them, or taken back.
-    pub refused_unannounced: u64,
-    /// Requests over our announced `reqq` (row B5).
-    pub refused_full: u64,
-    /// Blocks the shell could not read.
-    pub refused_unavailable: u64,
-    /// Dropped for a flood of requests.
-    pub floods: u64,
-    /// Blocks nobody needed any more.
-    pub blocks_redundant: u64,
-    /// Of those, blocks that were never asked for.
-    pub blocks_unrequested: u64,
-    /// Rejects of what was not asked for.
-    pub rejects_unknown: u64,
-    /// Request time-outs.
-    pub timeouts: u64,
-    /// Bitfields, have-alls and have-nones after the first word about their set (row B3, and aria2).
-    pub sets_replaced: u64,
-    /// HAVE of what they had, `lt_donthave` of what they had not, repeated choke and interest flags.
-    pub repeats: u64,
-    /// Allowed-fast pieces over 64, or repeated.
-    pub allowed_fast_ignored: u64,
-    /// `suggest` messages: the brain picks.
-    pub suggests_ignored: u64,
-    /// Messages and extensions of unknown ids.
-    pub unknown_messages: u64,
-    /// Extended messages that could not be read, and values in them that were clamped.
-    pub extended_malformed: u64,
-    /// Events dropped because the shell did not take them.
-    pub events_dropped: u64,
 }
 
 /// What waits to go out or up.
@@ -549,139 +460,5 @@ impl Session {
             id: HANDSHAKE,
             payload: hello.encode().into(),
         }
-    }
-
-    fn on_choke(&mut self, now: Timestamp, choked: bool) {
-        if self.choked == choked {
-            self.count.repeats += 1;
-            return;
-        }
-        self.choked = choked;
-        self.out.facts.edge(now, ConnFact::Choking(choked));
-        self.down.choke(now, choked, &mut self.out);
-    }
-
-    fn on_interest(&mut self, now: Timestamp, interested: bool) {
-        if self.their_interest == interested {
-            self.count.repeats += 1;
-            return;
-        }
-        self.their_interest = interested;
-        self.out.facts.edge(now, ConnFact::Interested(interested));
-    }
-
-    fn on_have(&mut self, now: Timestamp, piece: u32) -> Result<(), Violation> {
-        self.check(piece)?;
-        self.set_known = true;
-        if self.theirs.set(piece, true) {
-            self.out.facts.push(now, ConnFact::Have(piece));
-        } else {
-            self.count.repeats += 1;
-        }
-        Ok(())
-    }
-
-    fn on_bitfield(&mut self, now: Timestamp, bits: &[u8]) -> Result<(), Violation> {
-        let Some(layout) = self.cfg.layout else {
-            return Ok(());
-        };
-        let theirs = Bitfield::from_wire(bits, layout.piece_count)?;
-        self.count.sets_replaced += u64::from(self.set_known);
-        let known = core::mem::replace(&mut self.set_known, true);
-        if known && theirs == self.theirs {
-            return Ok(());
-        }
-        let fact = if theirs.is_full() {
-            ConnFact::HaveAll
-        } else {
-            ConnFact::Bitfield(bits.to_vec())
-        };
-        self.theirs = theirs;
-        self.out.facts.edge(now, fact);
-        Ok(())
-    }
-
-    fn on_whole_set(&mut self, now: Timestamp, all: bool) {
-        let Some(layout) = self.cfg.layout else {
-            return;
-        };
-        let theirs = if all {
-            Bitfield::full(layout.piece_count)
-        } else {
-            Bitfield::new(layout.piece_count)
-        };
-        self.count.sets_replaced += u64::from(self.set_known);
-        let known = core::mem::replace(&mut self.set_known, true);
-        if !known || theirs != self.theirs {
-            self.theirs = theirs;
-            self.out.facts.edge(
-                now,
-                if all {
-                    ConnFact::HaveAll
-                } else {
-                    ConnFact::HaveNone
-                },
-            );
-        }
-    }
-
-    fn on_request(&mut self, now: Timestamp, block: BlockRef) -> Result<(), Violation> {
-        match self.cfg.layout {
-            Some(layout) => self
-                .up
-                .request(now, block, &layout, &mut self.count, &mut self.out),
-            // Nobody can have been told of any piece.
-            None => Err(Violation::NoSuchPiece(block.piece)),
-        }
-    }
-
-    fn on_extended(&mut self, now: Timestamp, id: u8, payload: &Bytes) -> Result<(), Violation> {
-        match id {
-            HANDSHAKE => return self.on_extended_handshake(now, payload),
-            UT_METADATA => match MetadataMessage::parse(payload) {
-                Ok(message) => self.event(Event::Metadata(message)),
-                Err(_) => self.count.extended_malformed += 1,
-            },
-            UT_PEX => match PexMessage::parse(payload) {
-                Ok(message) => self.event(Event::Pex(message)),
-                Err(_) => self.count.extended_malformed += 1,
-            },
-            LT_DONTHAVE => match LtDontHave::parse(payload) {
-                Some(LtDontHave { piece }) => {
-                    self.check(piece)?;
-                    if self.theirs.set(piece, false) {
-                        self.out.facts.edge(now, ConnFact::DontHave(piece));
-                        self.down.dont_have(now, piece, &mut self.out);
-                    } else {
-                        self.count.repeats += 1;
-                    }
-                }
-                None => self.count.extended_malformed += 1,
-            },
-            _ => self.count.unknown_messages += 1,
-        }
-        Ok(())
-    }
-
-    fn on_extended_handshake(&mut self, now: Timestamp, payload: &[u8]) -> Result<(), Violation> {
-        let theirs = ExtendedHandshake::parse(payload)?;
-        self.count.extended_malformed += u64::from(theirs.out_of_range);
-        // It may come again (BEP 10); what a later one leaves out stays as it was.
-        if let Some(reqq) = theirs.reqq {
-            self.down.set_reqq(reqq);
-        }
-        self.donthave = theirs.m.lt_donthave.or(self.donthave);
-        let fact = ConnFact::Extended(Extended {
-            reqq: theirs.reqq,
-            donthave: self.donthave.is_some(),
-            pex: theirs.m.ut_pex.is_some(),
-            upload_only: theirs.upload_only,
-            repeater: theirs.bs_repeater,
-            listen_port: theirs.p,
-            client: theirs.v.clone(),
-        });
-        self.out.facts.edge(now, fact);
-        self.event(Event::Extended(Box::new(theirs)));
-        Ok(())
     }
 }

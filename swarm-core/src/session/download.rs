@@ -462,3 +462,43 @@ fn next_wanted(lease: &mut Lease) -> Option<u32> {
     lease.requested += 1;
     Some(lease.first + u32::try_from(at).ok()?)
 }
+
+#[cfg(test)]
+impl Download {
+    /// Lease accounting: what was leased is wanted, requested or received, and the sums are the sums.
+    pub(super) fn check(&self) {
+        let count = |lease: &Lease, which| {
+            lease.states.iter().filter(|&&state| state == which).count() as u32
+        };
+        for lease in self.leases.values() {
+            assert_eq!(lease.wanted, count(lease, State::Wanted));
+            assert_eq!(lease.requested, count(lease, State::Requested));
+            assert!(
+                lease.wanted + lease.requested > 0,
+                "a lease without anything left to come"
+            );
+        }
+        assert_eq!(
+            self.wanted,
+            self.leases.values().map(|lease| lease.wanted).sum::<u32>()
+        );
+        assert_eq!(
+            self.requested,
+            self.leases
+                .values()
+                .map(|lease| lease.requested)
+                .sum::<u32>()
+        );
+        assert_eq!(self.waiting.is_some(), self.requested > 0);
+        for (piece, lease) in &self.leases {
+            assert!(
+                lease.wanted == 0 || self.order.contains(piece),
+                "a wanted block nobody would ask for"
+            );
+        }
+    }
+
+    pub(super) fn leased(&self) -> Vec<u32> {
+        self.leases.keys().copied().collect()
+    }
+}
