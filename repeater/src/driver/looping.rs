@@ -22,8 +22,34 @@ pub(crate) enum Control {
     Stop,
 }
 
+/// The brain as the driver sees it, so that tests can script one.
+pub(crate) trait Brain: Send {
+    fn handle(&mut self, now: Timestamp, input: Input);
+    fn poll_output(&mut self) -> Option<Output>;
+    fn poll_timeout(&self) -> Option<Timestamp>;
+    fn view(&self) -> NodeView;
+}
+
+impl Brain for Node {
+    fn handle(&mut self, now: Timestamp, input: Input) {
+        Self::handle(self, now, input);
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        Self::poll_output(self)
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        Self::poll_timeout(self)
+    }
+
+    fn view(&self) -> NodeView {
+        Self::view(self)
+    }
+}
+
 pub(crate) struct Driver {
-    pub(crate) node: Node,
+    pub(crate) node: Box<dyn Brain>,
     pub(crate) network: Arc<Network>,
     pub(crate) control: mpsc::Receiver<Control>,
     pub(crate) facts: mpsc::Receiver<Input>,

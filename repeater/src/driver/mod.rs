@@ -21,7 +21,7 @@ use crate::cache::{Cache, CacheConfig, CacheError, KeptContent, Usage};
 use crate::net::{ListenError, Network, Parts};
 use crate::record::{Header, RecordError, Recorder};
 use crate::swarms::{Add, KeepError, Swarm, SwarmTable, Torrent, verify_kept};
-use looping::{Control, Driver};
+use looping::{Brain, Control, Driver};
 pub use outbox::EngineEvent;
 pub(crate) use outbox::Outbox;
 
@@ -41,10 +41,6 @@ impl Clock {
 
     pub(crate) fn at(self, instant: Instant) -> Timestamp {
         Timestamp(u64::try_from(instant.saturating_duration_since(self.0).as_micros()).unwrap_or(u64::MAX))
-    }
-
-    pub(crate) fn instant(self, at: Timestamp) -> Instant {
-        self.0 + Duration::from_micros(at.0)
     }
 }
 
@@ -144,6 +140,13 @@ impl Engine {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(config: EngineConfig) -> Result<(EngineHandle, EngineEvents), StartError> {
+        Self::start_with(config, |params, seed| Box::new(Node::new(params, seed)))
+    }
+
+    fn start_with(
+        config: EngineConfig,
+        brain: impl FnOnce(Params, u64) -> Box<dyn Brain>,
+    ) -> Result<(EngineHandle, EngineEvents), StartError> {
         let cache = Cache::open(&CacheConfig {
             size: config.limits.cache,
             memory: config.limits.cache_memory,
@@ -171,13 +174,13 @@ impl Engine {
         };
         let network = Network::open(parts, &config.listen)?;
         let driver = Driver {
-            node: Node::new(params, config.seed),
+            node: brain(params, config.seed),
             network: Arc::clone(&network),
             control: control_queue,
             facts: facts_queue,
             recorder,
         };
-        let done = start_thread(driver, tokio::runtime::Handle::current()).map_err(StartError::Thread)?;
+        let done = start_thread(driver).map_err(StartError::Thread)?;
         let done = Arc::new(tokio::sync::Mutex::new(Some(done)));
         Ok((EngineHandle { control, network, done, plannable }, EngineEvents(outbox)))
     }
@@ -190,12 +193,10 @@ fn clamp(mut limits: Limits, plannable: (u64, u64)) -> Limits {
     limits
 }
 
-fn start_thread(driver: Driver, connections: tokio::runtime::Handle) -> std::io::Result<oneshot::Receiver<()>> {
+fn start_thread(driver: Driver) -> std::io::Result<oneshot::Receiver<()>> {
     let (done, wait) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("btslave-driver".into()).stack_size(1 << 20).spawn(move || {
-        // What the driver spawns (dials) belongs to the runtime of the connections.
-        let _connections = connections.enter();
         runtime.block_on(driver.run());
         let _ = done.send(());
     })?;
@@ -344,3 +345,6 @@ impl EngineHandle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,7 @@ pub(crate) struct Network {
     /// Masters configured: with one, we say so to other slaves.
     pub(crate) masters: Mutex<BTreeSet<MasterId>>,
     listen: Vec<SocketAddr>,
+    runtime: tokio::runtime::Handle,
     next_conn: AtomicU64,
     dials: Semaphore,
     half_open: HalfOpen,
@@ -116,6 +117,7 @@ impl Network {
             device: parts.device,
             masters: Mutex::default(),
             listen: bound,
+            runtime: tokio::runtime::Handle::current(),
             next_conn: AtomicU64::new(1),
             dials: Semaphore::new(MAX_DIALS),
             half_open: HalfOpen::new(MAX_HALF_OPEN),
@@ -173,7 +175,7 @@ impl Network {
     /// Dials in the background; failure is reported to the brain.
     pub(crate) fn dial(self: &Arc<Self>, swarm: SwarmId, addr: SocketAddr) {
         let network = Arc::clone(self);
-        self.tasks.spawn(async move {
+        let dialling = async move {
             let shaken = tokio::select! {
                 () = network.stop.cancelled() => return,
                 shaken = network.outgoing(swarm, addr) => shaken,
@@ -186,7 +188,9 @@ impl Network {
                     drop(network.facts.send(Input::DialFailed(swarm, addr)).await);
                 }
             }
-        });
+        };
+        // The driver that calls this runs on a runtime of its own.
+        self.tasks.spawn_on(dialling, &self.runtime);
     }
 
     async fn outgoing(

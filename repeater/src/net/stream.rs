@@ -1,7 +1,6 @@
 //! The only place that names a transport. Later ones (uTP, SOCKS, each plain or RC4) are more arms of [`Stream`].
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
 
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
@@ -23,12 +22,6 @@ impl Stream {
         #[cfg(target_os = "linux")]
         SockRef::from(&stream).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
         Ok(Self::Tcp(stream))
-    }
-
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr(),
-        }
     }
 
     pub(crate) async fn read_exact(&mut self, out: &mut [u8]) -> io::Result<()> {
