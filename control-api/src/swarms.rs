@@ -13,6 +13,8 @@ pub enum SwarmState {
     Metadata,
     /// Joined.
     Joined,
+    /// Left for a while because it returned too little.
+    Resting,
     /// Not to be joined: a piece is over half the cache.
     TooBig,
     /// Would be joined if the daemon were not paused.
@@ -27,6 +29,7 @@ impl SwarmState {
             Self::Known => "known",
             Self::Metadata => "metadata",
             Self::Joined => "joined",
+            Self::Resting => "resting",
             Self::TooBig => "too_big",
             Self::Paused => "paused",
         }
@@ -120,12 +123,12 @@ pub struct Why {
 /// One term of the need score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WhyTerm {
-    /// Its name.
+    /// What it is, in a few words.
     pub term: String,
-    /// Its value; null = not known.
+    /// What was observed; null = not known.
     pub value: Option<f64>,
-    /// What it means, for a person.
-    pub meaning: String,
+    /// By how much it multiplies the score (the first: what it contributes).
+    pub weight: f64,
 }
 
 /// `POST /api/v1/swarms`: a magnet link, or the URL of a .torrent file that the daemon shall fetch.

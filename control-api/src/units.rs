@@ -154,7 +154,12 @@ impl FromStr for Rate {
             return Ok(Self(None));
         }
         let Some(size) = text.trim_end().strip_suffix("/s") else {
-            return Err(UnitError::PerSecond(true));
+            let number = text.trim_start().starts_with(|c: char| c.is_ascii_digit());
+            return Err(if number {
+                UnitError::PerSecond(true)
+            } else {
+                UnitError::NoNumber
+            });
         };
         scaled(size, &UNITS, Some(1)).map(|bytes| Self(Some(bytes)))
     }

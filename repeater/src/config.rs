@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use layers::{Overlay, Sources, load};
 pub use problem::{ConfigError, Problem};
+pub(crate) use validate::{feed as check_feed, master as check_master, split_address};
 
 /// Everything the operator can decide, validated.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -369,6 +370,7 @@ impl Config {
             ("node.listen", self.node.listen != new.node.listen),
             ("cache.size", self.cache.size != new.cache.size),
             ("cache.memory", self.cache.memory != new.cache.memory),
+            ("cache.min_free", self.cache.min_free != new.cache.min_free),
             (
                 "discovery.trackers",
                 self.discovery.trackers != new.discovery.trackers,

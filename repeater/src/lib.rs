@@ -1,8 +1,10 @@
 //! The daemon: sockets, disk, clocks and the loop that drives the brain.
 
 pub mod cache;
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod discover;
 pub mod driver;
 pub mod net;

@@ -1,2 +1,7 @@
-//! Placeholder until the first slice lands.
-fn main() {}
+//! `btslave`: the daemon.
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    repeater::cli::main()
+}

@@ -157,7 +157,7 @@ impl Control for Stub {
         let term = WhyTerm {
             term: "prior".to_owned(),
             value: Some(2.5),
-            meaning: "downloaders² / (seeds + 1)".to_owned(),
+            weight: 2.5,
         };
         let why = Why {
             info_hash: HASH.to_owned(),

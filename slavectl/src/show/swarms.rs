@@ -147,16 +147,17 @@ pub(crate) fn why(why: &Why, page: &mut Page) {
     let rows = why.terms.iter().map(|term| {
         let value = term
             .value
-            .map_or_else(|| "?".to_owned(), |value| format!("{value:.4}"));
+            .map_or_else(|| "?".to_owned(), |value| format!("{value:.2}"));
         vec![
             cell(printable(&term.term)),
             cell(value),
-            cell(printable(&term.meaning)),
+            cell(format!("{:.3}", term.weight)),
         ]
     });
     page.table(
-        &[("TERM", false), ("VALUE", true), ("MEANING", false)],
+        &[("TERM", false), ("OBSERVED", true), ("WEIGHT", true)],
         rows.collect(),
         "Nothing is known yet.",
     );
+    page.line("The weights multiplied are the need.");
 }

@@ -1,0 +1,385 @@
+//! The composition root: configuration, store, engine, feeds, trackers, masters and the API become one daemon.
+
+mod announcing;
+mod answers;
+mod changes;
+mod feeding;
+mod mastering;
+mod naming;
+mod reloading;
+mod telling;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bt_wire::ids::{InfoHash, PeerId};
+use metrics_exporter_prometheus::PrometheusHandle;
+use parking_lot::Mutex;
+use swarm_core::io::Limits;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Sources};
+use crate::control::token::Token;
+use crate::control::{Api, Control, server};
+use crate::discover::feeds::FeedPoller;
+use crate::discover::http::{Http, HttpOptions};
+use crate::discover::trackers::{self, Identity, TrackerClient, TrackerCommand};
+use crate::driver::{Engine, EngineConfig, EngineHandle};
+use crate::store::{Store, Totals};
+
+/// Torrents of feeds that may wait to be taken.
+const FEED_EVENTS: usize = 64;
+/// Answers of trackers that may wait to be taken.
+const TRACKER_EVENTS: usize = 256;
+/// How often totals are saved and trackers' figures brought up to date.
+const FIGURES: Duration = Duration::from_secs(5);
+/// What connections get to send what they have queued when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(2);
+/// What trackers get to hear `stopped`.
+const FAREWELL: Duration = Duration::from_secs(6);
+
+/// Changes the log's filter.
+pub type LogFilter = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What a daemon is started with.
+pub struct Options {
+    /// Validated.
+    pub config: Config,
+    /// Where it came from, for reloads; None = there is nothing to reload.
+    pub sources: Option<Sources>,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+    /// Changes the log's filter on a reload.
+    pub set_log: Option<LogFilter>,
+    /// Record the brain's inputs to this file, up to so many bytes.
+    pub record: Option<(PathBuf, u64)>,
+    /// Turns the ranking of swarms upside down; for tests only.
+    pub invert_need: bool,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    shared: Arc<Shared>,
+    api: Option<SocketAddr>,
+}
+
+/// What the daemon's tasks share.
+struct Shared {
+    engine: EngineHandle,
+    store: Store,
+    http: Http,
+    feeds: FeedPoller,
+    /// None: `discovery.trackers` is off.
+    trackers: Option<mpsc::Sender<TrackerCommand>>,
+    sources: Option<Sources>,
+    set_log: Option<LogFilter>,
+    /// Of all runs before this one.
+    totals: Totals,
+    /// Our key among the slaves of one master.
+    slave_key: u64,
+    known: Mutex<Known>,
+    /// Held while the operator's word is carried out, so that two changes never mix.
+    changing: tokio::sync::Mutex<()>,
+    /// Held while the trackers' task is told of joins and registrations, so that it hears them in order.
+    telling_trackers: tokio::sync::Mutex<()>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What changes while the daemon runs. Never locked across an await.
+#[derive(Debug, Default)]
+struct Known {
+    config: Config,
+    /// Swarms the operator had left: neither feed nor master brings them back.
+    left: BTreeSet<InfoHash>,
+    masters: BTreeMap<String, mastering::Entry>,
+    next_master: u32,
+    announcing: announcing::Table,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("store", &self.store.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Daemon {
+    /// Locks the data directory, listens, takes up what is saved, and begins.
+    ///
+    /// # Errors
+    /// Another daemon holds the directory, an address is taken, or a file cannot be had; the text says which and what
+    /// to do.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let Options {
+            config,
+            sources,
+            metrics,
+            set_log,
+            record,
+            invert_need,
+        } = options;
+        let dir = config.data_dir()?;
+        let store = open_store(dir.clone()).await?;
+        let reading = store.clone();
+        let (totals, paused) =
+            blocking(move || Ok((reading.totals().unwrap_or_default(), reading.paused()?))).await?;
+        let engine_config = EngineConfig {
+            listen: config.node.listen.clone(),
+            device: None,
+            peer_id: peer_id()?,
+            limits: limits(&config),
+            min_free: config.cache.min_free,
+            data_dir: dir,
+            seed: random()?,
+            record,
+            invert_need,
+        };
+        let (engine, engine_events) = Engine::start(engine_config)?;
+        let source = config
+            .node
+            .listen
+            .iter()
+            .map(SocketAddr::ip)
+            .find(|ip| !ip.is_unspecified());
+        let http = Http::new(&HttpOptions {
+            local_address: source,
+        })?;
+        let (feed_events, feed_inbox) = mpsc::channel(FEED_EVENTS);
+        let (tracker_events, tracker_inbox) = mpsc::channel(TRACKER_EVENTS);
+        let announce = config
+            .discovery
+            .trackers
+            .then(|| identity(&engine))
+            .transpose()?;
+        let shared = Arc::new(Shared {
+            feeds: FeedPoller::start(http.clone(), feed_events),
+            trackers: announce.map(|identity| {
+                trackers::start(TrackerClient::new(http.clone()), identity, tracker_events)
+            }),
+            engine,
+            store,
+            http,
+            sources,
+            set_log,
+            totals,
+            slave_key: random()?,
+            known: Mutex::new(Known {
+                config: config.clone(),
+                ..Known::default()
+            }),
+            changing: tokio::sync::Mutex::default(),
+            telling_trackers: tokio::sync::Mutex::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        shared.spawn(announcing::run(
+            Arc::clone(&shared),
+            engine_events,
+            tracker_inbox,
+        ));
+        shared.spawn(feeding::run(Arc::clone(&shared), feed_inbox));
+        shared.spawn(announcing::keep_figures(Arc::clone(&shared)));
+        if paused {
+            shared.engine.set_paused(true).await?;
+        }
+        shared.take_up_saved().await?;
+        let api = shared.serve(&config, metrics).await?;
+        let listen: Vec<String> = shared
+            .engine
+            .listen_addrs()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        tracing::info!(listen = %listen.join(" "), api = ?api, data = %shared.store.path().display(), "btslave {} runs", env!("CARGO_PKG_VERSION"));
+        Ok(Self { shared, api })
+    }
+
+    /// Speaks to its engine.
+    #[must_use]
+    pub fn engine(&self) -> &EngineHandle {
+        &self.shared.engine
+    }
+
+    /// What its API answers with.
+    #[must_use]
+    pub fn control(&self) -> Arc<dyn Control> {
+        Arc::new(answers::Answers(Arc::clone(&self.shared)))
+    }
+
+    /// Where its API listens; None = off.
+    #[must_use]
+    pub fn api_addr(&self) -> Option<SocketAddr> {
+        self.api
+    }
+
+    /// Tells the trackers, closes the connections, saves the state. Takes at most some 8 seconds.
+    /// The data directory is free for the next daemon once the handles that [`Daemon::control`] gave are dropped too.
+    pub async fn stop(self) {
+        let shared = self.shared;
+        shared.stop.cancel();
+        shared.tasks.close();
+        // A last look, so that trackers hear true figures and totals are whole.
+        shared.bring_up_figures().await;
+        let farewell = async {
+            let Some(trackers) = &shared.trackers else {
+                return;
+            };
+            let (reply, told) = tokio::sync::oneshot::channel();
+            if trackers.send(TrackerCommand::Stop(reply)).await.is_ok()
+                && tokio::time::timeout(FAREWELL, told).await.is_err()
+            {
+                tracing::warn!("not every tracker answered our farewell");
+            }
+        };
+        tokio::join!(farewell, shared.engine.shutdown(DRAIN), shared.tasks.wait());
+        let store = shared.store.clone();
+        if let Err(error) = blocking(move || store.flush()).await {
+            tracing::warn!("{error:#}");
+        }
+    }
+}
+
+impl Shared {
+    fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Does a blocking job of the store.
+    async fn store<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Store) -> Result<T, crate::store::StoreError> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let store = self.store.clone();
+        blocking(move || job(&store)).await
+    }
+
+    async fn serve(
+        self: &Arc<Self>,
+        config: &Config,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<Option<SocketAddr>> {
+        let Some(addr) = config.api.listen else {
+            return Ok(None);
+        };
+        let file = config.token_file()?;
+        let token = tokio::task::spawn_blocking(move || Token::load_or_create(&file)).await??;
+        let listener = TcpListener::bind(addr).await.with_context(|| {
+            format!("the API cannot listen on {addr}; is another btslave running? Choose another api.listen")
+        })?;
+        let bound = listener.local_addr()?;
+        let api = Api::new(Arc::new(answers::Answers(Arc::clone(self))), token, metrics);
+        self.tasks.spawn(server::serve(
+            listener,
+            api,
+            server::Limits::default(),
+            self.stop.clone(),
+        ));
+        Ok(Some(bound))
+    }
+}
+
+/// Runs a blocking job of the store off the runtime's threads.
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, crate::store::StoreError> + Send + 'static,
+) -> anyhow::Result<T> {
+    Ok(tokio::task::spawn_blocking(job)
+        .await
+        .context("the store's task ended")??)
+}
+
+async fn open_store(dir: PathBuf) -> anyhow::Result<Store> {
+    let (store, report) = blocking(move || Store::open(&dir)).await?;
+    for note in report.notes {
+        tracing::warn!("{note}");
+    }
+    Ok(store)
+}
+
+/// The brain's limits.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        upload: config.limits.upload.0,
+        download: config.limits.download.0,
+        connections: config.limits.connections,
+        cache: config.cache.size,
+        cache_memory: config.cache.memory,
+        repeat: config.repeater.enabled,
+        max_swarms: config.repeater.max_swarms,
+    }
+}
+
+fn identity(engine: &EngineHandle) -> anyhow::Result<Identity> {
+    let port = engine.listen_addrs().first().map_or(0, SocketAddr::port);
+    let global = |ip: IpAddr| match ip {
+        IpAddr::V6(v6)
+            if bt_wire::address::Scope::of(ip) == Some(bt_wire::address::Scope::Global) =>
+        {
+            Some(v6)
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    };
+    let ipv6 = engine
+        .listen_addrs()
+        .iter()
+        .find_map(|addr| global(addr.ip()));
+    Ok(Identity {
+        peer_id: engine.peer_id(),
+        port,
+        ipv6,
+        seed: random()?,
+    })
+}
+
+fn random() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| anyhow::anyhow!("the system has no randomness: {e}"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// A peer id of this run (BEP 20): client and version, then letters and digits.
+fn peer_id() -> anyhow::Result<PeerId> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.";
+    let mut id = *b"-BS0100-............";
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| anyhow::anyhow!("the system has no randomness: {e}"))?;
+    for (to, from) in id[8..].iter_mut().zip(bytes) {
+        *to = LETTERS[usize::from(from % 64)];
+    }
+    Ok(PeerId(id))
+}
+
+/// Seconds since the Unix epoch.
+fn unix_now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;
