@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use bt_wire::bencode::Item;
+use bt_wire::bencode::{Document, Limits};
 use bt_wire::ids::InfoHash;
+use bt_wire::metainfo::MetainfoBuilder;
 use sha1::{Digest, Sha1};
 
 use crate::runner;
@@ -45,29 +46,15 @@ impl Torrent {
     /// The metainfo cannot be written to the scratch folder.
     pub fn new(name: &str, bytes: usize, piece_length: u32, kind: Kind) -> anyhow::Result<Self> {
         let content: Arc<[u8]> = content(name, bytes).into();
-        let mut hashes = Vec::new();
-        for piece in content.chunks(usize::try_from(piece_length)?) {
-            hashes.extend_from_slice(&Sha1::digest(piece));
-        }
-        let mut info = vec![
-            ("length", Item::Int(i64::try_from(bytes)?)),
-            ("name", Item::from(name)),
-            ("piece length", Item::from(piece_length)),
-            ("pieces", Item::bytes(hashes)),
-        ];
-        if kind.private {
-            info.push(("private", Item::Int(1)));
-        }
-        let info = Item::dict(info);
-        let info_hash = InfoHash(Sha1::digest(info.encode()).into());
-        let mut metainfo = vec![("info", info)];
+        let pieces = content.chunks(usize::try_from(piece_length)?);
+        let mut builder = MetainfoBuilder::single(name, u64::try_from(bytes)?, piece_length)
+            .pieces(pieces.map(|piece| Sha1::digest(piece).into()))
+            .private(kind.private);
         if let Some(tracker) = kind.tracker {
-            metainfo.push((
-                "announce",
-                Item::from(format!("http://{tracker}/announce").as_str()),
-            ));
+            builder = builder.tier([format!("http://{tracker}/announce")]);
         }
-        let metainfo = Item::dict(metainfo).encode();
+        let metainfo = builder.build()?;
+        let info_hash = info_hash(&metainfo)?;
         let path = runner::scratch().join(format!("{info_hash}.torrent"));
         fs::write(&path, &metainfo).with_context(|| path.display().to_string())?;
         Ok(Self {
@@ -123,6 +110,15 @@ impl Torrent {
         );
         Ok(())
     }
+}
+
+/// SHA-1 of the info dictionary's exact bytes.
+fn info_hash(metainfo: &[u8]) -> anyhow::Result<InfoHash> {
+    let document = Document::parse(metainfo, &Limits::default())?;
+    let info = document.root().as_dict().and_then(|root| root.get("info"));
+    Ok(InfoHash(
+        Sha1::digest(info.context("no info dictionary")?.raw()).into(),
+    ))
 }
 
 /// SplitMix64, seeded by the name.

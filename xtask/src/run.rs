@@ -20,6 +20,17 @@ pub(crate) fn root() -> PathBuf {
 /// A command line of cargo's, with the very cargo that runs us.
 pub(crate) fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // `cargo run` describes this package in our environment. Build scripts that watch these names (ring's does)
+    // would be rebuilt, with all that needs them, each time cargo is called from here and then from a shell.
+    for (name, _) in std::env::vars_os() {
+        let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        if about_us
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
+            command.env_remove(&name);
+        }
+    }
     command.args(args);
     command
 }

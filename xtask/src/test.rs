@@ -7,6 +7,9 @@ use crate::{clients, run};
 /// All tests together may take this long.
 const LIMIT: Duration = Duration::from_secs(35 * 60);
 
+/// Of the whole workspace, so that the features, and with them the builds, are those of the other tests.
+const E2E: &str = "test --release --workspace --test e2e";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// First install the real clients that are missing (Debian, as root; no service is started)
@@ -83,21 +86,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Outcome> {
         let filter = args.filter.as_deref();
         let all = ["test", "--release", "--workspace", "--no-fail-fast", "--"];
         green &= cargo_test(all.into_iter().chain(filter), None, started, &mut count)?;
-        let e2e = [
-            "test",
-            "--release",
-            "--package",
-            "tests",
-            "--test",
-            "e2e",
-            "--",
-        ];
-        green &= cargo_test(
-            e2e.into_iter().chain(filter),
-            Some("1"),
-            started,
-            &mut count,
-        )?;
+        let e2e = E2E.split(' ').chain(["--"]);
+        green &= cargo_test(e2e.chain(filter), Some("1"), started, &mut count)?;
     }
     if !green && count.failed == 0 {
         println!("a program does not build, or crashed");
@@ -137,17 +127,7 @@ fn cargo_test<'a>(
 
 /// The Debian packages that the end-to-end tests want and this machine lacks, by their own word.
 fn missing_packages() -> anyhow::Result<Vec<String>> {
-    let args = [
-        "test",
-        "--release",
-        "--quiet",
-        "--package",
-        "tests",
-        "--test",
-        "e2e",
-        "--",
-        "--missing",
-    ];
+    let args = E2E.split(' ').chain(["--quiet", "--", "--missing"]);
     Ok(run::output(&mut run::cargo(args))?
         .split_whitespace()
         .map(String::from)
