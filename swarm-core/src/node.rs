@@ -43,6 +43,8 @@ pub struct Node {
     masters: BTreeMap<MasterId, Master>,
     conns: BTreeMap<ConnId, SwarmId>,
     rated: Option<Rates>,
+    /// Something the rates depend on may have changed.
+    rates_due: bool,
     ticked: Timestamp,
     next_tick: Timestamp,
     next_rechoke: Timestamp,
@@ -67,6 +69,7 @@ impl Node {
             masters: BTreeMap::new(),
             conns: BTreeMap::new(),
             rated: None,
+            rates_due: true,
             ticked: Timestamp::ZERO,
             next_tick: Timestamp::ZERO,
             next_rechoke: Timestamp::ZERO,
@@ -89,9 +92,13 @@ impl Node {
                 }
                 self.dial_all(Some(id));
             }
-            Input::Master(id, fact) => self.master_fact(id, fact),
+            Input::Master(id, fact) => {
+                self.rates_due = true;
+                self.master_fact(id, fact);
+            }
             Input::Limits(limits) => {
                 self.desk.params.limits = limits;
+                self.rates_due = true;
                 self.desk.freed = true;
                 self.review();
             }
@@ -162,6 +169,14 @@ impl Node {
             }
             return;
         };
+        self.rates_due |= matches!(
+            fact,
+            ConnFact::Closed(_)
+                | ConnFact::Extended(_)
+                | ConnFact::Bitfield(_)
+                | ConnFact::HaveAll
+                | ConnFact::HaveNone
+        );
         match fact {
             ConnFact::Closed(_) => {
                 swarm.gone(&mut self.desk, conn);
@@ -290,6 +305,13 @@ impl Node {
         }
         if !self.desk.starved.is_empty() && self.desk.now >= self.desk.no_room_until {
             self.desk.no_room_until = Timestamp::ZERO;
+        }
+        self.say_rates();
+    }
+
+    fn say_rates(&mut self) {
+        if !core::mem::take(&mut self.rates_due) {
+            return;
         }
         let rates = self.rates();
         if self.rated.as_ref() != Some(&rates) {

@@ -20,6 +20,10 @@ impl Params {
     /// Ordinary parameters: these limits, this peer id.
     #[must_use]
     pub fn new(limits: Limits, peer_id: [u8; 20]) -> Self {
-        Self { limits, peer_id, invert_need: false }
+        Self {
+            limits,
+            peer_id,
+            invert_need: false,
+        }
     }
 }

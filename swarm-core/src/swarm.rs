@@ -276,6 +276,9 @@ pub(crate) struct Swarm {
     pub(crate) account: Account,
     pub(crate) echoes: u32,
     pub(crate) demand_seen: Timestamp,
+    /// HAVEs of downloaders since the last tick, and the part of what they lack that they gain each second.
+    pub(crate) gains: u64,
+    pub(crate) hazard: f64,
     pub(crate) book: BTreeMap<SocketAddr, Address>,
     pub(crate) banned: BTreeSet<IpAddr>,
     pub(crate) strikes: BTreeMap<IpAddr, u32>,
@@ -327,6 +330,8 @@ impl Swarm {
             account: Account::default(),
             echoes: 0,
             demand_seen: now,
+            gains: 0,
+            hazard: 0.0,
             book: BTreeMap::new(),
             banned: BTreeSet::new(),
             strikes: BTreeMap::new(),

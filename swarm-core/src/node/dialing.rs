@@ -265,7 +265,15 @@ impl Swarm {
         } else {
             known.fails + 1
         };
-        known.next = desk.now + dial::backoff(known.fails.max(1), known.source == PeerSource::User);
+        // It was closed because the geometry came: the next one begins with a bitfield.
+        let anew = peer.shown.len() == 0 && self.layout.is_some();
+        let wait = dial::backoff(known.fails.max(1), known.source == PeerSource::User);
+        known.next = desk.now
+            + if anew {
+                Duration::from_millis(500)
+            } else {
+                wait
+            };
     }
 
     /// Seeds beyond the few that a repeater needs are let go; they could only sit idle.

@@ -133,6 +133,7 @@ impl Swarm {
         peer.known = true;
         let (class, full, addr) = (peer.class, peer.have.is_full(), peer.addr);
         self.avail.gained(class, piece);
+        self.gains += u64::from(class == Class::Downloader);
         if class == Class::Unknown || full {
             self.reclass(conn);
         }

@@ -133,6 +133,17 @@ impl Swarm {
             }
     }
 
+    /// It is wanted, and will be when it arrives from a peer of this rate, bytes/s (0: not known).
+    fn pays(&self, piece: u32, why: Why, rate: u64) -> bool {
+        if why == Why::Master || rate == 0 {
+            return self.wanted(piece, why);
+        }
+        let seconds = self.permit() as f64 / rate as f64;
+        let copies = piece_yield::on_arrival(self.avail.copies(piece), self.hazard, seconds);
+        !self.active.contains_key(&piece)
+            && copies >= piece_yield::threshold(self.avail.downloaders)
+    }
+
     /// The best absent piece of a plan that this connection has.
     fn best_planned(&mut self, desk: &mut Desk, conn: ConnId, why: Why) -> Option<u32> {
         let built = if why == Why::Master {
@@ -155,7 +166,9 @@ impl Swarm {
             queue.pop();
         }
         let found = self.peers.get(&conn).and_then(|peer| {
-            let fits = |piece: &&u32| peer.offers(**piece, desk.now) && self.wanted(**piece, why);
+            let fits = |piece: &&u32| {
+                peer.offers(**piece, desk.now) && self.pays(**piece, why, peer.down_rate())
+            };
             queue.iter().rev().take(LOOK).find(fits).copied()
         });
         match why {

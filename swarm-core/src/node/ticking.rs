@@ -3,6 +3,7 @@
 use crate::io::{ConnId, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
+use crate::peer::Class;
 use crate::policy::gate::{self, Draw};
 use crate::policy::stop_loss;
 use crate::swarm::{Stage, Standing, Swarm, Why};
@@ -46,6 +47,17 @@ impl Swarm {
     fn roll(&mut self, seconds: f64) {
         self.up.roll(seconds);
         self.down.roll(seconds);
+        let downloaders = self
+            .peers
+            .values()
+            .filter(|peer| peer.class == Class::Downloader);
+        let missing: u64 = downloaders
+            .map(|peer| u64::from(peer.have.len() - peer.have.count_ones()))
+            .sum();
+        if seconds > 0.0 {
+            let hazard = core::mem::take(&mut self.gains) as f64 / seconds / missing.max(1) as f64;
+            self.hazard += (hazard.min(1.0) - self.hazard) * (0.2 * seconds).min(1.0);
+        }
         for peer in self.peers.values_mut() {
             peer.up.roll(seconds);
             peer.down.roll(seconds);
@@ -66,13 +78,13 @@ impl Swarm {
 
     /// What one swarm does on the tick, but for its part of the gate.
     fn tick(&mut self, desk: &mut Desk, rechoke: bool) {
+        self.expire_dials(desk);
         if self.layout.is_none() {
             return;
         }
         self.assume_empty(desk);
         self.age_commitments(desk);
         self.abandon_orphans(desk);
-        self.expire_dials(desk);
         if desk.now.since(self.account.halved) >= stop_loss::HALVING {
             self.account.halved = desk.now;
             self.account.forgiven += stop_loss::forgiven(self.loss(desk));
@@ -143,6 +155,7 @@ impl Node {
         self.dial_masters();
         self.dial_all(None);
         self.desk.freed = true;
+        self.rates_due = true;
         self.sweep();
     }
 

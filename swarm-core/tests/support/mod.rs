@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use swarm_core::io::{
-    Batch, CloseReason, ConnFact, ConnId, Extended, Geometry, Hold, Input, Limits, MasterFact, MasterId, Note, Order,
-    Origin, Output, PieceFact, Role, Shown, SwarmFact, SwarmId,
+    Batch, CloseReason, ConnFact, ConnId, Extended, Geometry, Hold, Input, Limits, MasterFact,
+    MasterId, Note, Order, Origin, Output, PieceFact, Role, Shown, SwarmFact, SwarmId,
 };
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -21,7 +21,15 @@ const US: usize = usize::MAX;
 const BLOCK: u64 = 16_384;
 
 pub fn limits(cache: u64, upload: Option<u64>) -> Limits {
-    Limits { upload, download: None, connections: 200, cache, cache_memory: cache, repeat: true, max_swarms: 4 }
+    Limits {
+        upload,
+        download: None,
+        connections: 200,
+        cache,
+        cache_memory: cache,
+        repeat: true,
+        max_swarms: 4,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,10 +123,17 @@ pub struct Shape {
 impl Sim {
     pub fn new(shape: Shape, plans: Vec<Plan>) -> Self {
         let count = u32::try_from(shape.total.div_ceil(shape.piece)).expect("few pieces");
-        let peers = plans.into_iter().enumerate().map(|(i, plan)| vpeer(i, plan, count)).collect();
+        let peers = plans
+            .into_iter()
+            .enumerate()
+            .map(|(i, plan)| vpeer(i, plan, count))
+            .collect();
         let cap = shape.limits.cache;
         let mut sim = Self {
-            node: Node::new(Params::new(shape.limits, *b"-BS0100-ourselves!!!"), shape.seed),
+            node: Node::new(
+                Params::new(shape.limits, *b"-BS0100-ourselves!!!"),
+                shape.seed,
+            ),
             t: 0.0,
             dt: shape.dt,
             peers,
@@ -145,15 +160,26 @@ impl Sim {
             released: Vec::new(),
             redial: Vec::new(),
         };
-        let masters: Vec<SocketAddr> =
-            sim.peers.iter().filter(|p| p.plan.kind == Kind::Master).map(|p| p.addr).collect();
+        let masters: Vec<SocketAddr> = sim
+            .peers
+            .iter()
+            .filter(|p| p.plan.kind == Kind::Master)
+            .map(|p| p.addr)
+            .collect();
         let mut inputs = Vec::new();
         if !masters.is_empty() {
-            let configured = MasterFact::Configured { name: "home".into(), share: 0.5, slave_key: 7 };
+            let configured = MasterFact::Configured {
+                name: "home".into(),
+                share: 0.5,
+                slave_key: 7,
+            };
             inputs.push(Input::Master(MasterId(1), configured));
             inputs.push(Input::Master(MasterId(1), MasterFact::Resolved(masters)));
         }
-        let geometry = Geometry { piece_length: u32::try_from(shape.piece).expect("small"), total: shape.total };
+        let geometry = Geometry {
+            piece_length: u32::try_from(shape.piece).expect("small"),
+            total: shape.total,
+        };
         let known = SwarmFact::Known {
             info_hash: [9; 20],
             name: "virtual".into(),
@@ -164,9 +190,15 @@ impl Sim {
             pinned: false,
         };
         inputs.push(Input::Swarm(SWARM, known));
-        let undialled = sim.peers.iter().filter(|p| p.plan.dials_at.is_none() && p.plan.kind != Kind::Master);
+        let undialled = sim
+            .peers
+            .iter()
+            .filter(|p| p.plan.dials_at.is_none() && p.plan.kind != Kind::Master);
         let named = undialled.map(|p| p.addr).collect();
-        inputs.push(Input::Swarm(SWARM, SwarmFact::Peers(named, swarm_core::io::PeerSource::Tracker)));
+        inputs.push(Input::Swarm(
+            SWARM,
+            SwarmFact::Peers(named, swarm_core::io::PeerSource::Tracker),
+        ));
         sim.feed(inputs);
         sim
     }
@@ -180,7 +212,10 @@ impl Sim {
     }
 
     fn random(&mut self) -> u64 {
-        self.rng = self.rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.rng = self
+            .rng
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         self.rng >> 33
     }
 
@@ -188,7 +223,10 @@ impl Sim {
     pub fn feed(&mut self, mut inputs: Vec<Input>) {
         let now = self.now();
         while !inputs.is_empty() {
-            self.log.push(Batch { now, inputs: inputs.clone() });
+            self.log.push(Batch {
+                now,
+                inputs: inputs.clone(),
+            });
             for input in inputs.drain(..) {
                 self.node.handle(now, input);
             }
@@ -211,16 +249,32 @@ impl Sim {
     fn check(&mut self) {
         let used = self.cache.len() as u64 * self.piece;
         self.peak = self.peak.max(used);
-        assert!(used <= self.cap, "cache over its cap: {used} > {}", self.cap);
+        assert!(
+            used <= self.cap,
+            "cache over its cap: {used} > {}",
+            self.cap
+        );
         let held = self.cache.values().filter(|b| b.held).count();
-        assert!(self.count == 1 || held < self.count as usize, "we hold every piece");
+        assert!(
+            self.count == 1 || held < self.count as usize,
+            "we hold every piece"
+        );
         for peer in self.peers.iter().filter(|p| p.conn.is_some() && p.unchoked) {
             for piece in &peer.told {
-                let honest = peer.have[*piece as usize] || self.cache.get(piece).is_some_and(|b| b.held);
-                assert!(honest, "{:?} unchoked, and piece {piece} stands announced but is gone", peer.plan.kind);
+                let honest =
+                    peer.have[*piece as usize] || self.cache.get(piece).is_some_and(|b| b.held);
+                assert!(
+                    honest,
+                    "{:?} unchoked, and piece {piece} stands announced but is gone",
+                    peer.plan.kind
+                );
             }
             let looks_full = self.count > 1 && peer.told.len() == self.count as usize;
-            assert!(!(looks_full && peer.plan.donthave), "we look like a seed to {:?}", peer.plan.kind);
+            assert!(
+                !(looks_full && peer.plan.donthave),
+                "we look like a seed to {:?}",
+                peer.plan.kind
+            );
         }
     }
 
@@ -228,7 +282,11 @@ impl Sim {
         match output {
             Output::Order(conn, order) => self.order(conn, order, inputs),
             Output::Dial(_, addr) => {
-                let Some(i) = self.peers.iter().position(|p| p.addr == addr && p.conn.is_none()) else {
+                let Some(i) = self
+                    .peers
+                    .iter()
+                    .position(|p| p.addr == addr && p.conn.is_none())
+                else {
                     inputs.push(Input::DialFailed(SWARM, addr));
                     return;
                 };
@@ -239,7 +297,10 @@ impl Sim {
                 }
             }
             Output::Retire(_, piece) => {
-                assert!(self.cache.contains_key(&piece), "retired what is not there: {piece}");
+                assert!(
+                    self.cache.contains_key(&piece),
+                    "retired what is not there: {piece}"
+                );
                 for peer in &mut self.peers {
                     peer.leases.retain(|(p, _)| *p != piece);
                     let ours = peer.current.get(&US) == Some(&piece);
@@ -276,8 +337,16 @@ impl Sim {
             fast: true,
             extended: true,
         };
-        let ext = Extended { donthave: peer.plan.donthave, reqq: Some(500), ..Extended::default() };
-        let set = if peer.plan.kind == Kind::Seed { ConnFact::HaveAll } else { ConnFact::Bitfield(wire(&peer.have)) };
+        let ext = Extended {
+            donthave: peer.plan.donthave,
+            reqq: Some(500),
+            ..Extended::default()
+        };
+        let set = if peer.plan.kind == Kind::Seed {
+            ConnFact::HaveAll
+        } else {
+            ConnFact::Bitfield(wire(&peer.have))
+        };
         let mut facts = vec![connected, ConnFact::Extended(ext), set];
         if peer.plan.kind == Kind::Deaf {
             facts.push(ConnFact::Interested(true));
@@ -300,13 +369,19 @@ impl Sim {
     }
 
     fn order(&mut self, conn: ConnId, order: Order, inputs: &mut Vec<Input>) {
-        let Some(i) = self.peers.iter().position(|p| p.conn == Some(conn)) else { return };
-        let held = |piece: u32, cache: &BTreeMap<u32, Buffer>| cache.get(&piece).is_some_and(|b| b.held);
+        let Some(i) = self.peers.iter().position(|p| p.conn == Some(conn)) else {
+            return;
+        };
+        let held =
+            |piece: u32, cache: &BTreeMap<u32, Buffer>| cache.get(&piece).is_some_and(|b| b.held);
         match order {
             Order::Hello { have, role } => {
                 assert_eq!(have, Shown::None);
                 assert!(!self.peers[i].greeted, "hello twice");
-                assert_eq!(matches!(role, Role::Master(_)), self.peers[i].plan.kind == Kind::Master);
+                assert_eq!(
+                    matches!(role, Role::Master(_)),
+                    self.peers[i].plan.kind == Kind::Master
+                );
                 self.peers[i].greeted = true;
             }
             Order::Role(_) => {}
@@ -317,11 +392,17 @@ impl Sim {
                 }
             }
             Order::Interested(yes) => {
-                assert!(!yes || self.peers[i].plan.kind != Kind::Master, "interested in a master");
+                assert!(
+                    !yes || self.peers[i].plan.kind != Kind::Master,
+                    "interested in a master"
+                );
                 self.peers[i].we_want = yes;
             }
             Order::Announce(piece) => {
-                assert!(held(piece, &self.cache), "announced piece {piece}, which is not held");
+                assert!(
+                    held(piece, &self.cache),
+                    "announced piece {piece}, which is not held"
+                );
                 self.peers[i].told.insert(piece);
             }
             Order::Withdraw(piece) => {
@@ -333,7 +414,10 @@ impl Sim {
                 }
             }
             Order::Fetch(fetch) => {
-                assert!(self.peers[i].plan.kind != Kind::Master, "a block request to a master");
+                assert!(
+                    self.peers[i].plan.kind != Kind::Master,
+                    "a block request to a master"
+                );
                 let size = self.size(fetch.piece);
                 let buffer = self.cache.entry(fetch.piece).or_default();
                 assert!(!buffer.held, "fetch of a held piece");
@@ -359,10 +443,20 @@ impl Sim {
         self.t += self.dt;
         let mut inputs = Vec::new();
         let mut due: Vec<usize> = (0..self.peers.len())
-            .filter(|i| self.peers[*i].plan.dials_at.is_some_and(|at| at <= self.t && at > self.t - self.dt - 1e-9))
+            .filter(|i| {
+                self.peers[*i]
+                    .plan
+                    .dials_at
+                    .is_some_and(|at| at <= self.t && at > self.t - self.dt - 1e-9)
+            })
             .collect();
         let t = self.t;
-        due.extend(self.redial.iter().filter(|(at, _)| *at <= t).map(|(_, i)| *i));
+        due.extend(
+            self.redial
+                .iter()
+                .filter(|(at, _)| *at <= t)
+                .map(|(_, i)| *i),
+        );
         self.redial.retain(|(at, _)| *at > t);
         for i in due {
             if self.peers[i].conn.is_none() {
@@ -389,7 +483,11 @@ impl Sim {
                 continue;
             }
             let mut wanting: Vec<usize> = (0..self.peers.len())
-                .filter(|j| *j != i && self.peers[*j].plan.kind == Kind::Leecher && self.peers[*j].done_at.is_none())
+                .filter(|j| {
+                    *j != i
+                        && self.peers[*j].plan.kind == Kind::Leecher
+                        && self.peers[*j].done_at.is_none()
+                })
                 .collect();
             if self.peers[i].we_want && self.peers[i].conn.is_some() {
                 wanting.push(US);
@@ -426,9 +524,16 @@ impl Sim {
         let wanted = (0..self.count as usize).filter(|p| !self.peers[j].have[*p] && offer(*p));
         let key = |p: &usize| {
             let asked = busy.contains(&u32::try_from(*p).expect("small"));
-            (asked, self.peers[j].got[*p] == 0, holders(*p), (*p as u64).wrapping_mul(salt | 1) % 1009)
+            (
+                asked,
+                self.peers[j].got[*p] == 0,
+                holders(*p),
+                (*p as u64).wrapping_mul(salt | 1) % 1009,
+            )
         };
-        wanted.min_by_key(key).map(|p| u32::try_from(p).expect("small"))
+        wanted
+            .min_by_key(key)
+            .map(|p| u32::try_from(p).expect("small"))
     }
 
     fn upload_of(&mut self, i: usize) {
@@ -447,7 +552,11 @@ impl Sim {
         }
         let share = (self.peers[i].plan.up as f64 * self.dt / active.len().max(1) as f64) as u64;
         for j in active {
-            if j == US { self.to_us(i, share) } else { self.to_peer(i, j, share) }
+            if j == US {
+                self.give_us(i, share)
+            } else {
+                self.serve_peer(i, j, share)
+            }
         }
     }
 
@@ -457,22 +566,29 @@ impl Sim {
             return Some(piece);
         }
         let offered: Vec<bool> = if i == US {
-            (0..self.count).map(|p| self.peers[j].told.contains(&p)).collect()
+            (0..self.count)
+                .map(|p| self.peers[j].told.contains(&p))
+                .collect()
         } else {
             self.peers[i].have.clone()
         };
         let piece = self.pick(j, &|p| offered[p])?;
         self.peers[j].current.insert(i, piece);
         if i == US {
-            let bytes = u32::try_from(self.size(piece) - self.peers[j].got[piece as usize]).expect("small");
-            self.peers[j].facts.push(ConnFact::Requested { piece, bytes });
+            let bytes =
+                u32::try_from(self.size(piece) - self.peers[j].got[piece as usize]).expect("small");
+            self.peers[j]
+                .facts
+                .push(ConnFact::Requested { piece, bytes });
         }
         Some(piece)
     }
 
-    fn to_peer(&mut self, i: usize, j: usize, mut bytes: u64) {
+    fn serve_peer(&mut self, i: usize, j: usize, mut bytes: u64) {
         while bytes > 0 {
-            let Some(piece) = self.current(j, i) else { return };
+            let Some(piece) = self.current(j, i) else {
+                return;
+            };
             let size = self.size(piece);
             let peer = &mut self.peers[j];
             let part = bytes.min(size - peer.got[piece as usize]);
@@ -484,7 +600,10 @@ impl Sim {
                 if peer.plan.kind == Kind::Master {
                     self.to_master += part;
                 }
-                peer.facts.push(ConnFact::Served { piece, bytes: u32::try_from(part).expect("small") });
+                peer.facts.push(ConnFact::Served {
+                    piece,
+                    bytes: u32::try_from(part).expect("small"),
+                });
             }
             if peer.got[piece as usize] >= size {
                 peer.have[piece as usize] = true;
@@ -497,15 +616,19 @@ impl Sim {
         }
     }
 
-    fn to_us(&mut self, i: usize, mut bytes: u64) {
+    fn give_us(&mut self, i: usize, mut bytes: u64) {
         let conn = self.peers[i].conn.expect("connected");
         while bytes > 0 {
-            let Some((piece, left)) = self.peers[i].leases.front_mut() else { return };
+            let Some((piece, left)) = self.peers[i].leases.front_mut() else {
+                return;
+            };
             let part = bytes.min(*left);
             *left -= part;
             let (piece, done) = (*piece, *left == 0);
             bytes -= part;
-            let Some(buffer) = self.cache.get_mut(&piece) else { panic!("lease without a permit") };
+            let Some(buffer) = self.cache.get_mut(&piece) else {
+                panic!("lease without a permit")
+            };
             let new = part.min(buffer.missing);
             buffer.missing -= new;
             if !buffer.contributors.contains(&conn) {
@@ -514,7 +637,11 @@ impl Sim {
             self.down += part;
             let redundant = u32::try_from(part - new).expect("small");
             let bytes = u32::try_from(new).expect("small");
-            self.peers[i].facts.push(ConnFact::Received { piece, bytes, redundant });
+            self.peers[i].facts.push(ConnFact::Received {
+                piece,
+                bytes,
+                redundant,
+            });
             if done {
                 self.peers[i].leases.pop_front();
                 self.peers[i].facts.push(ConnFact::LeaseDone { piece });
@@ -523,7 +650,9 @@ impl Sim {
         let outstanding: u64 = self.peers[i].leases.iter().map(|(_, left)| *left).sum();
         if outstanding < self.piece / 2 {
             let rate = 0;
-            self.peers[i].facts.push(ConnFact::LeaseLow { outstanding, rate });
+            self.peers[i]
+                .facts
+                .push(ConnFact::LeaseLow { outstanding, rate });
         }
     }
 
@@ -534,7 +663,10 @@ impl Sim {
             if self.peers[j].conn.is_none() || !downloads {
                 continue;
             }
-            let wants = self.peers[j].told.iter().any(|p| !self.peers[j].have[*p as usize]);
+            let wants = self.peers[j]
+                .told
+                .iter()
+                .any(|p| !self.peers[j].have[*p as usize]);
             if wants != self.peers[j].interested {
                 self.peers[j].interested = wants;
                 self.peers[j].facts.push(ConnFact::Interested(wants));
@@ -545,7 +677,7 @@ impl Sim {
         }
         let share = (self.up_rate * self.dt / active.len().max(1) as f64) as u64;
         for j in active {
-            self.to_peer(US, j, share);
+            self.serve_peer(US, j, share);
         }
     }
 
@@ -557,16 +689,33 @@ impl Sim {
                 inputs.push(Input::Conn(conn, facts));
             }
         }
-        let whole: Vec<u32> =
-            self.cache.iter().filter(|(_, b)| !b.held && b.missing == 0).map(|(piece, _)| *piece).collect();
+        let whole: Vec<u32> = self
+            .cache
+            .iter()
+            .filter(|(_, b)| !b.held && b.missing == 0)
+            .map(|(piece, _)| *piece)
+            .collect();
         for piece in whole {
-            let Some(buffer) = self.cache.get_mut(&piece) else { continue };
+            let Some(buffer) = self.cache.get_mut(&piece) else {
+                continue;
+            };
             buffer.held = true;
             let (announce, contributors) = (buffer.announce.clone(), buffer.contributors.clone());
-            for peer in self.peers.iter_mut().filter(|p| p.conn.is_some_and(|conn| announce.contains(&conn))) {
+            for peer in self
+                .peers
+                .iter_mut()
+                .filter(|p| p.conn.is_some_and(|conn| announce.contains(&conn)))
+            {
                 peer.told.insert(piece);
             }
-            inputs.push(Input::Piece(SWARM, piece, PieceFact::Checked { ok: true, contributors }));
+            inputs.push(Input::Piece(
+                SWARM,
+                piece,
+                PieceFact::Checked {
+                    ok: true,
+                    contributors,
+                },
+            ));
         }
         if self.node.poll_timeout().is_some_and(|at| at <= self.now()) {
             inputs.push(Input::Timer);
@@ -586,7 +735,11 @@ impl Sim {
 
     /// Bytes we sent up to a moment.
     pub fn sent_by(&self, t: f64) -> u64 {
-        self.samples.iter().take_while(|(at, _)| *at <= t).last().map_or(0, |(_, up)| *up)
+        self.samples
+            .iter()
+            .take_while(|(at, _)| *at <= t)
+            .last()
+            .map_or(0, |(_, up)| *up)
     }
 
     pub fn leechers(&self) -> impl Iterator<Item = &VPeer> {
@@ -619,6 +772,11 @@ fn vpeer(i: usize, plan: Plan, count: u32) -> VPeer {
 }
 
 fn wire(have: &[bool]) -> Vec<u8> {
-    let byte = |bits: &[bool]| bits.iter().enumerate().map(|(i, bit)| u8::from(*bit) << (7 - i)).sum();
+    let byte = |bits: &[bool]| {
+        bits.iter()
+            .enumerate()
+            .map(|(i, bit)| u8::from(*bit) << (7 - i))
+            .sum()
+    };
     have.chunks(8).map(byte).collect()
 }
