@@ -82,7 +82,14 @@ async fn execute(cli: Cli, io: &mut Io<'_>) -> Result<(), Failure> {
             );
             io.out.write_all(&script).map_err(Failure::output)
         }
-        command => {
+        command @ (Command::Status
+        | Command::Swarms { .. }
+        | Command::Feeds { .. }
+        | Command::Cache
+        | Command::Master { .. }
+        | Command::Pause
+        | Command::Resume
+        | Command::Reload) => {
             commands::run(
                 command,
                 &client::Client::new(&cli.connection)?,

@@ -345,16 +345,17 @@ impl Shared {
             .map(|torrent| (torrent.info_hash, torrent))
             .collect();
         for (hash, torrent) in &wanted {
-            if !followed.contains_key(hash) && !self.was_left(*hash) {
-                if let Some(swarm) = self.follow_torrent(id, client, torrent).await? {
-                    followed.insert(
-                        *hash,
-                        Followed {
-                            swarm,
-                            invited: None,
-                        },
-                    );
-                }
+            if !followed.contains_key(hash)
+                && !self.was_left(*hash)
+                && let Some(swarm) = self.follow_torrent(id, client, torrent).await?
+            {
+                followed.insert(
+                    *hash,
+                    Followed {
+                        swarm,
+                        invited: None,
+                    },
+                );
             }
         }
         let checking = |hash: &InfoHash| {
