@@ -1,6 +1,6 @@
 //! The brain: facts in, decisions out.
 //!
-//! One swarm's decisions are methods of [`crate::swarm::Swarm`], spread over `node/*` by subject; what concerns
+//! One swarm's decisions are methods of `Swarm`, spread over `node/*` by subject; what concerns
 //! several swarms is here and in `node/{joining,masters,ticking}.rs`. What is shared lies on the desk. All judgement
 //! is in [`crate::policy`].
 
