@@ -57,7 +57,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     sources::check(&sources, &mut report);
     functions::check(&sources, &mut report)?;
     graph::check(&mut report)?;
-    default_config(&mut report)?;
+    if let Err(e) = default_config(&mut report) {
+        report.error("default-config", format!("{e:#}"));
+    }
     for note in &report.notes {
         println!("tidy: {note}");
     }
