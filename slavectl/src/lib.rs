@@ -12,7 +12,7 @@ mod show;
 mod torrent;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -104,18 +104,12 @@ async fn execute(cli: Cli, io: &mut Io<'_>) -> Result<(), Failure> {
 impl Io<'_> {
     /// One JSON document, with nothing in it that a terminal could obey (row A3): what JSON leaves raw is escaped.
     fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(value).map_err(|e| Failure::output(e.into()))?;
-        let mut safe = String::with_capacity(text.len() + 1);
-        for c in text.chars() {
-            if c != '\n' && is_unsafe(c) {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    safe.push_str(&format!("\\u{unit:04x}"));
-                }
-            } else {
-                safe.push(c);
-            }
-        }
-        writeln!(self.out, "{safe}").map_err(Failure::output)
+        let mut out = Escaping(BufWriter::new(&mut *self.out));
+        serde_json::to_writer_pretty(&mut out, value).map_err(|e| Failure::output(e.into()))?;
+        out.0
+            .write_all(b"\n")
+            .and_then(|()| out.0.flush())
+            .map_err(Failure::output)
     }
 
     /// Text of ours; foreign names in it went through [`printable`] before.
@@ -126,5 +120,35 @@ impl Io<'_> {
             "\n"
         };
         write!(self.out, "{text}{newline}").map_err(Failure::output)
+    }
+}
+
+/// Escapes what JSON allows in strings and a terminal might obey. A document can be large: it is never held whole.
+struct Escaping<W>(W);
+
+impl<W: Write> Write for Escaping<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // serde_json writes whole characters.
+        let text = std::str::from_utf8(bytes).map_err(io::Error::other)?;
+        let mut rest = text;
+        while let Some(at) = rest.find(|c| c != '\n' && is_unsafe(c)) {
+            let (safe, evil) = rest.split_at(at);
+            self.0.write_all(safe.as_bytes())?;
+            let mut chars = evil.chars();
+            for unit in chars
+                .next()
+                .into_iter()
+                .flat_map(|c| c.encode_utf16(&mut [0; 2]).to_vec())
+            {
+                write!(self.0, "\\u{unit:04x}")?;
+            }
+            rest = chars.as_str();
+        }
+        self.0.write_all(rest.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
