@@ -56,7 +56,9 @@ pub enum RecordError {
         path: PathBuf,
     },
     /// The brain answered something else than it did then.
-    #[error("batch {batch} of the recording was answered differently: this is another version of btslave, or a bug")]
+    #[error(
+        "batch {batch} of the recording was answered differently: this is another version of btslave, or a bug"
+    )]
     Differs {
         /// Number of the batch, from 0.
         batch: usize,
@@ -64,7 +66,10 @@ pub enum RecordError {
 }
 
 fn options() -> impl Options {
-    bincode::DefaultOptions::new().with_fixint_encoding().with_little_endian().with_limit(MAX_FRAME)
+    bincode::DefaultOptions::new()
+        .with_fixint_encoding()
+        .with_little_endian()
+        .with_limit(MAX_FRAME)
 }
 
 /// Checksum of the answers to one batch, fed one by one.
@@ -97,11 +102,24 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Creates the file (mode 0600, never through a symbolic link) and writes the header.
-    pub(crate) fn create(path: &Path, max_bytes: u64, header: &Header) -> Result<Self, RecordError> {
-        let failed = |cause: io::Error| RecordError::File { path: path.to_path_buf(), cause };
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| failed(errno.into()))?;
-        let mut recorder = Self { out: BufWriter::new(File::from(file)), path: path.to_path_buf(), left: max_bytes };
+    pub(crate) fn create(
+        path: &Path,
+        max_bytes: u64,
+        header: &Header,
+    ) -> Result<Self, RecordError> {
+        let failed = |cause: io::Error| RecordError::File {
+            path: path.to_path_buf(),
+            cause,
+        };
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| failed(errno.into()))?;
+        let mut recorder = Self {
+            out: BufWriter::new(File::from(file)),
+            path: path.to_path_buf(),
+            left: max_bytes,
+        };
         recorder.out.write_all(MAGIC).map_err(failed)?;
         recorder.write(header).map_err(failed)?;
         recorder.out.flush().map_err(failed)?;
@@ -110,7 +128,13 @@ impl Recorder {
 
     /// Appends a frame. False once the recording is over: full, or the disk failed.
     pub(crate) fn append(&mut self, frame: &Frame) -> bool {
-        match self.write(frame).and_then(|more| if more { Ok(true) } else { self.out.flush().map(|()| false) }) {
+        match self.write(frame).and_then(|more| {
+            if more {
+                Ok(true)
+            } else {
+                self.out.flush().map(|()| false)
+            }
+        }) {
             Ok(true) => true,
             Ok(false) => {
                 tracing::warn!(path = %self.path.display(), "the recording is full and ends here");
@@ -152,8 +176,13 @@ impl Reader {
     /// # Errors
     /// It cannot be read, or is none.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        let failed = |cause| RecordError::File { path: path.to_path_buf(), cause };
-        let format = || RecordError::Format { path: path.to_path_buf() };
+        let failed = |cause| RecordError::File {
+            path: path.to_path_buf(),
+            cause,
+        };
+        let format = || RecordError::Format {
+            path: path.to_path_buf(),
+        };
         let mut input = BufReader::new(File::open(path).map_err(failed)?);
         let mut magic = [0; MAGIC.len()];
         input.read_exact(&mut magic).map_err(|_| format())?;
@@ -162,7 +191,11 @@ impl Reader {
         }
         let header = read_frame(&mut input).map_err(failed)?.ok_or_else(format)?;
         let header = options().deserialize(&header).map_err(|_| format())?;
-        Ok(Self { input, path: path.to_path_buf(), header })
+        Ok(Self {
+            input,
+            path: path.to_path_buf(),
+            header,
+        })
     }
 
     /// The next frame; none at the end.
@@ -170,9 +203,17 @@ impl Reader {
     /// # Errors
     /// It cannot be read, or is damaged.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, RecordError> {
-        let bytes = read_frame(&mut self.input).map_err(|cause| RecordError::File { path: self.path.clone(), cause })?;
+        let bytes = read_frame(&mut self.input).map_err(|cause| RecordError::File {
+            path: self.path.clone(),
+            cause,
+        })?;
         let Some(bytes) = bytes else { return Ok(None) };
-        options().deserialize(&bytes).map(Some).map_err(|_| RecordError::Format { path: self.path.clone() })
+        options()
+            .deserialize(&bytes)
+            .map(Some)
+            .map_err(|_| RecordError::Format {
+                path: self.path.clone(),
+            })
     }
 }
 

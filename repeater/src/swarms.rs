@@ -31,7 +31,10 @@ impl Torrent {
     /// It cannot be joined (v2 only).
     pub fn new(meta: Metainfo) -> Result<Self, NotJoinable> {
         meta.joinable()?;
-        Ok(Self { layout: meta.layout()?, meta: Arc::new(meta) })
+        Ok(Self {
+            layout: meta.layout()?,
+            meta: Arc::new(meta),
+        })
     }
 
     /// What piece `index` must hash to; none past the end.
@@ -94,7 +97,10 @@ impl Swarm {
     /// Display name: the metadata's, else what the magnet link or feed said.
     #[must_use]
     pub fn name(&self) -> String {
-        self.torrent.get().map_or_else(|| self.name.lock().clone(), |torrent| torrent.meta.display_name())
+        self.torrent.get().map_or_else(
+            || self.name.lock().clone(),
+            |torrent| torrent.meta.display_name(),
+        )
     }
 
     /// Announce tiers (BEP 12), as named so far.
@@ -112,7 +118,9 @@ impl Swarm {
     /// BEP 27; false while the metadata is unknown.
     #[must_use]
     pub fn is_private(&self) -> bool {
-        self.torrent.get().is_some_and(|torrent| torrent.meta.private)
+        self.torrent
+            .get()
+            .is_some_and(|torrent| torrent.meta.private)
     }
 
     pub(crate) fn set_joined(&self, joined: bool) {
@@ -147,7 +155,11 @@ impl Swarm {
                 total: torrent.layout.total,
             }),
             private: self.is_private(),
-            hold: if self.kept.get().is_some() { Hold::Kept } else { Hold::Cache },
+            hold: if self.kept.get().is_some() {
+                Hold::Kept
+            } else {
+                Hold::Cache
+            },
             origin,
             pinned,
         })
@@ -177,8 +189,16 @@ impl Add {
     /// # Errors
     /// It cannot be joined (v2 only).
     pub fn from_metainfo(meta: Metainfo, origin: Origin) -> Result<Self, NotJoinable> {
-        let (info_hash, name, trackers) = (meta.info_hash(), meta.display_name(), meta.trackers.clone());
-        Ok(Self { info_hash, name, torrent: Some(Torrent::new(meta)?), trackers, origin, pinned: false })
+        let (info_hash, name, trackers) =
+            (meta.info_hash(), meta.display_name(), meta.trackers.clone());
+        Ok(Self {
+            info_hash,
+            name,
+            torrent: Some(Torrent::new(meta)?),
+            trackers,
+            origin,
+            pinned: false,
+        })
     }
 
     /// A magnet link. Its `x.pe` peers are to be told with [`SwarmFact::Peers`] once it is added.
@@ -189,7 +209,11 @@ impl Add {
             info_hash,
             name: magnet.name.clone().unwrap_or_else(|| info_hash.to_string()),
             torrent: None,
-            trackers: magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+            trackers: magnet
+                .trackers
+                .iter()
+                .map(|url| vec![url.clone()])
+                .collect(),
             origin,
             pinned: false,
         }
@@ -209,7 +233,9 @@ pub enum KeepError {
         cause: io::Error,
     },
     /// It is something else.
-    #[error("piece {piece} of the kept content does not match its torrent: restore the file or take it out")]
+    #[error(
+        "piece {piece} of the kept content does not match its torrent: restore the file or take it out"
+    )]
     Mismatch {
         /// Piece index.
         piece: u32,
@@ -222,8 +248,12 @@ pub enum KeepError {
 /// The first piece that cannot be read or does not match.
 pub(crate) fn verify_kept(torrent: &Torrent, content: &dyn KeptContent) -> Result<(), KeepError> {
     for piece in 0..torrent.layout.piece_count {
-        let bytes = content.read(piece).map_err(|cause| KeepError::Unreadable { piece, cause })?;
-        let hash = torrent.piece_hash(piece).ok_or(KeepError::Mismatch { piece })?;
+        let bytes = content
+            .read(piece)
+            .map_err(|cause| KeepError::Unreadable { piece, cause })?;
+        let hash = torrent
+            .piece_hash(piece)
+            .ok_or(KeepError::Mismatch { piece })?;
         if is_piece(&bytes, hash) != Ok(true) {
             return Err(KeepError::Mismatch { piece });
         }

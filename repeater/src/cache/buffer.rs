@@ -52,7 +52,12 @@ pub(super) struct Buffer {
 impl Buffer {
     /// The permit for `bytes.len()` bytes was counted by the caller.
     pub(super) fn new(bytes: Vec<u8>, key: Key, purpose: Purpose, cache: Arc<Cache>) -> Self {
-        Self { bytes, key, purpose, cache }
+        Self {
+            bytes,
+            key,
+            purpose,
+            cache,
+        }
     }
 }
 
@@ -64,12 +69,19 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.cache.buffer_gone(self.key, self.purpose, std::mem::take(&mut self.bytes));
+        self.cache
+            .buffer_gone(self.key, self.purpose, std::mem::take(&mut self.bytes));
     }
 }
 
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Buffer({:?} {:?}, {} bytes)", self.key, self.purpose, self.bytes.len())
+        write!(
+            f,
+            "Buffer({:?} {:?}, {} bytes)",
+            self.key,
+            self.purpose,
+            self.bytes.len()
+        )
     }
 }

@@ -27,8 +27,16 @@ pub(super) struct Extents {
 
 impl Extents {
     pub(super) fn new(len: u64) -> Self {
-        let free = if len > 0 { BTreeMap::from([(0, len)]) } else { BTreeMap::new() };
-        Self { free, used: 0, touched: 0 }
+        let free = if len > 0 {
+            BTreeMap::from([(0, len)])
+        } else {
+            BTreeMap::new()
+        };
+        Self {
+            free,
+            used: 0,
+            touched: 0,
+        }
     }
 
     pub(super) fn used(&self) -> u64 {
@@ -44,7 +52,10 @@ impl Extents {
                 break;
             }
             let part = free.min(left).min(limit - offset);
-            taken.push(Extent { offset, len: u32::try_from(part).ok()? });
+            taken.push(Extent {
+                offset,
+                len: u32::try_from(part).ok()?,
+            });
             left -= part;
         }
         if left > 0 {
@@ -52,7 +63,10 @@ impl Extents {
         }
         for extent in &taken {
             let free = self.free.remove(&extent.offset)?;
-            let (end, rest) = (extent.offset + u64::from(extent.len), free - u64::from(extent.len));
+            let (end, rest) = (
+                extent.offset + u64::from(extent.len),
+                free - u64::from(extent.len),
+            );
             if rest > 0 {
                 self.free.insert(end, rest);
             }
@@ -85,7 +99,10 @@ pub(super) fn open(path: &Path, len: u64) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
     }
     file.set_len(0)?;
     file.set_len(len)?;
@@ -124,7 +141,10 @@ pub(super) fn read(file: &File, extents: &[Extent], begin: u32, out: &mut [u8]) 
             return Ok(());
         }
     }
-    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "past the end of the piece"))
+    Err(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "past the end of the piece",
+    ))
 }
 
 /// CRC-32C of each block.

@@ -81,7 +81,11 @@ impl Fetching {
             contributors: Vec::new(),
             announce: Vec::new(),
         };
-        Self { key, size, progress: Mutex::new(progress) }
+        Self {
+            key,
+            size,
+            progress: Mutex::new(progress),
+        }
     }
 
     /// The piece's key.
@@ -110,7 +114,13 @@ impl Fetching {
     #[must_use]
     pub fn missing_part(&self, blocks: Range<u32>) -> Range<u32> {
         let progress = self.progress.lock();
-        let here = |block: u32| progress.arrived.get(block as usize).copied().unwrap_or(true);
+        let here = |block: u32| {
+            progress
+                .arrived
+                .get(block as usize)
+                .copied()
+                .unwrap_or(true)
+        };
         let mut blocks = blocks;
         while !blocks.is_empty() && here(blocks.start) {
             blocks.start += 1;
@@ -137,7 +147,9 @@ impl Fetching {
             progress.contributors.push(conn);
         }
         let buffer = progress.buffer.as_mut()?;
-        let target = buffer.bytes.get_mut(range.start as usize..range.end as usize)?;
+        let target = buffer
+            .bytes
+            .get_mut(range.start as usize..range.end as usize)?;
         Some(fill(target))
     }
 
@@ -178,7 +190,9 @@ impl Fetching {
 impl Progress {
     /// Hashes the blocks that have become contiguous.
     fn advance(&mut self, size: u32) {
-        let (Some(buffer), Some(verifier)) = (&self.buffer, &mut self.verifier) else { return };
+        let (Some(buffer), Some(verifier)) = (&self.buffer, &mut self.verifier) else {
+            return;
+        };
         let from = self.hashed;
         while self.arrived.get(self.hashed).copied().unwrap_or(false) {
             self.hashed += 1;

@@ -31,7 +31,12 @@ impl MemoryContent {
 
 impl KeptContent for MemoryContent {
     fn read(&self, piece: u32) -> io::Result<Bytes> {
-        let short = || io::Error::new(io::ErrorKind::UnexpectedEof, "shorter than its torrent says");
+        let short = || {
+            io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "shorter than its torrent says",
+            )
+        };
         let begin = usize::try_from(self.layout.piece_offset(piece)).map_err(|_| short())?;
         let end = begin + self.layout.piece_size(piece) as usize;
         if end > self.bytes.len() {

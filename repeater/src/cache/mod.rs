@@ -52,7 +52,9 @@ pub struct CacheConfig {
 
 /// The cache cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use {path} as the cache's disk tier: {cause} (remove it, or set cache.memory to cache.size to do without)")]
+#[error(
+    "cannot use {path} as the cache's disk tier: {cause} (remove it, or set cache.memory to cache.size to do without)"
+)]
 pub struct CacheError {
     /// The file.
     pub path: PathBuf,
@@ -170,7 +172,9 @@ struct DiskCopy {
 
 impl std::fmt::Debug for Cache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cache").field("usage", &self.usage()).finish_non_exhaustive()
+        f.debug_struct("Cache")
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
     }
 }
 
@@ -192,7 +196,11 @@ impl Cache {
             waiters: Vec::new(),
             clock: 0,
         };
-        let reserve = if tier.is_some() { READ_BACK_RESERVE.min(memory_limit / 2) } else { 0 };
+        let reserve = if tier.is_some() {
+            READ_BACK_RESERVE.min(memory_limit / 2)
+        } else {
+            0
+        };
         let cache = Arc::new(Self {
             inner: Mutex::new(inner),
             events: Mutex::new(VecDeque::new()),
@@ -252,7 +260,9 @@ impl Cache {
         }
         inner.memory_used += permit;
         let budget = self.memory_limit - inner.memory_used;
-        let bytes = inner.pool.take(usize::try_from(permit).unwrap_or(usize::MAX), budget);
+        let bytes = inner
+            .pool
+            .take(usize::try_from(permit).unwrap_or(usize::MAX), budget);
         let buffer = Buffer::new(bytes, key, Purpose::Piece, Arc::clone(self));
         let fetching = Arc::new(Fetching::new(key, size, buffer, verifier));
         let state = State::Fetching(Arc::clone(&fetching));
@@ -263,20 +273,33 @@ impl Cache {
 
     /// A piece is complete: holds it (or throws it away) and reports [`PieceFact::Checked`]. True if it is held now.
     pub fn checked(self: &Arc<Self>, complete: Complete) -> bool {
-        let Complete { key, ok, size, buffer, contributors, .. } = complete;
+        let Complete {
+            key,
+            ok,
+            size,
+            buffer,
+            contributors,
+            ..
+        } = complete;
         let bytes = Bytes::from_owner(buffer).slice(..size as usize);
         let mut inner = self.inner.lock();
         let clock = inner.tick();
         let held = match inner.pieces.get_mut(&key) {
             Some(entry) if matches!(entry.state, State::Fetching(_)) => {
                 entry.last_used = clock;
-                entry.state = if ok { State::Held(Some(bytes.clone())) } else { State::Retiring };
+                entry.state = if ok {
+                    State::Held(Some(bytes.clone()))
+                } else {
+                    State::Retiring
+                };
                 ok
             }
             Some(_) | None => false,
         };
         if held {
-            let low = self.memory_limit.saturating_sub(self.reserve + inner.memory_used);
+            let low = self
+                .memory_limit
+                .saturating_sub(self.reserve + inner.memory_used);
             let want = (2 * u64::from(size)).min(self.memory_limit / 4);
             if low < want {
                 self.make_room(&mut inner, want - low);
@@ -292,13 +315,21 @@ impl Cache {
     pub fn block(self: &Arc<Self>, wanted: Wanted, waiter: &Arc<dyn Waiter>) -> Lookup {
         let mut inner = self.inner.lock();
         let clock = inner.tick();
-        let Some(entry) = inner.pieces.get_mut(&wanted.key) else { return Lookup::Gone };
-        let Some(end) = wanted.begin.checked_add(wanted.len).filter(|end| *end <= entry.size) else {
+        let Some(entry) = inner.pieces.get_mut(&wanted.key) else {
+            return Lookup::Gone;
+        };
+        let Some(end) = wanted
+            .begin
+            .checked_add(wanted.len)
+            .filter(|end| *end <= entry.size)
+        else {
             return Lookup::Gone;
         };
         entry.last_used = clock;
         match (&entry.state, &entry.disk) {
-            (State::Held(Some(bytes)), _) => Lookup::Here(bytes.slice(wanted.begin as usize..end as usize)),
+            (State::Held(Some(bytes)), _) => {
+                Lookup::Here(bytes.slice(wanted.begin as usize..end as usize))
+            }
             (State::Held(None), Some(copy)) => {
                 let copy = copy.clone();
                 let span = tier::aligned(wanted, entry.size);
@@ -310,7 +341,12 @@ impl Cache {
                     inner.wait(waiter);
                     return Lookup::Later;
                 }
-                let job = tier::Job::Read { wanted, span, copy, waiter: Arc::clone(waiter) };
+                let job = tier::Job::Read {
+                    wanted,
+                    span,
+                    copy,
+                    waiter: Arc::clone(waiter),
+                };
                 if !self.tier.as_ref().is_some_and(|tier| tier.submit(job)) {
                     inner.wait(waiter);
                     return Lookup::Later;
@@ -329,7 +365,9 @@ impl Cache {
     /// Gives a piece up, or abandons its fetch. [`PieceFact::Released`] follows once nothing of it is left.
     pub fn retire(self: &Arc<Self>, key: Key) {
         let mut inner = self.inner.lock();
-        let Some(entry) = inner.pieces.get_mut(&key) else { return };
+        let Some(entry) = inner.pieces.get_mut(&key) else {
+            return;
+        };
         let old = std::mem::replace(&mut entry.state, State::Retiring);
         self.settle(&mut inner, key);
         let waiters = std::mem::take(&mut inner.waiters);
@@ -343,21 +381,36 @@ impl Cache {
 
     /// Everything of a swarm, when it is left.
     pub fn retire_swarm(self: &Arc<Self>, swarm: SwarmId) {
-        let keys: Vec<Key> = self.inner.lock().pieces.keys().filter(|key| key.0 == swarm).copied().collect();
+        let keys: Vec<Key> = self
+            .inner
+            .lock()
+            .pieces
+            .keys()
+            .filter(|key| key.0 == swarm)
+            .copied()
+            .collect();
         keys.into_iter().for_each(|key| self.retire(key));
     }
 
     /// Whether this piece is held.
     #[must_use]
     pub fn holds(&self, key: Key) -> bool {
-        self.inner.lock().pieces.get(&key).is_some_and(|entry| matches!(entry.state, State::Held(_)))
+        self.inner
+            .lock()
+            .pieces
+            .get(&key)
+            .is_some_and(|entry| matches!(entry.state, State::Held(_)))
     }
 
     /// The figures of this instant.
     #[must_use]
     pub fn usage(&self) -> Usage {
         let inner = self.inner.lock();
-        let held = inner.pieces.values().filter(|entry| matches!(entry.state, State::Held(_))).count();
+        let held = inner
+            .pieces
+            .values()
+            .filter(|entry| matches!(entry.state, State::Held(_)))
+            .count();
         Usage {
             memory_bytes: inner.memory_used,
             disk_bytes: inner.extents.used(),
@@ -408,7 +461,9 @@ impl Cache {
 
     /// Takes the next step out of a retiring piece: frees its extents, and the key once nothing is left.
     fn settle(&self, inner: &mut Inner, key: Key) {
-        let Some(entry) = inner.pieces.get_mut(&key) else { return };
+        let Some(entry) = inner.pieces.get_mut(&key) else {
+            return;
+        };
         if !matches!(entry.state, State::Retiring) || entry.jobs > 0 {
             return;
         }
@@ -423,15 +478,38 @@ impl Cache {
 
     /// Starts to move the coldest pieces to disk until `bytes` more are on their way out of memory.
     fn make_room(self: &Arc<Self>, inner: &mut Inner, bytes: u64) {
-        let Some(tier) = self.tier.as_ref() else { return };
+        let Some(tier) = self.tier.as_ref() else {
+            return;
+        };
         while inner.demoting < bytes {
-            let coldest = inner.pieces.iter().filter(|(_, entry)| entry.can_be_demoted());
-            let Some(key) = coldest.min_by_key(|(_, entry)| entry.last_used).map(|(key, _)| *key) else { return };
-            let Some(entry) = inner.pieces.get_mut(&key) else { return };
-            let State::Held(Some(bytes)) = &entry.state else { return };
-            let Some(extents) = inner.extents.take(entry.size, tier.growth_limit(inner.extents.touched)) else { return };
+            let coldest = inner
+                .pieces
+                .iter()
+                .filter(|(_, entry)| entry.can_be_demoted());
+            let Some(key) = coldest
+                .min_by_key(|(_, entry)| entry.last_used)
+                .map(|(key, _)| *key)
+            else {
+                return;
+            };
+            let Some(entry) = inner.pieces.get_mut(&key) else {
+                return;
+            };
+            let State::Held(Some(bytes)) = &entry.state else {
+                return;
+            };
+            let Some(extents) = inner
+                .extents
+                .take(entry.size, tier.growth_limit(inner.extents.touched))
+            else {
+                return;
+            };
             let extents: Arc<[Extent]> = extents.into();
-            let job = tier::Job::Write { key, bytes: bytes.clone(), extents: Arc::clone(&extents) };
+            let job = tier::Job::Write {
+                key,
+                bytes: bytes.clone(),
+                extents: Arc::clone(&extents),
+            };
             if !tier.submit(job) {
                 inner.extents.give(&extents);
                 return;
@@ -446,7 +524,16 @@ impl Cache {
 
 impl Entry {
     fn new(state: State, permit: u64, size: u32) -> Self {
-        Self { state, last_used: 0, buffers: 1, permit, size, disk: None, jobs: 0, demoting: false }
+        Self {
+            state,
+            last_used: 0,
+            buffers: 1,
+            permit,
+            size,
+            disk: None,
+            jobs: 0,
+            demoting: false,
+        }
     }
 
     /// Its memory will be free by itself.

@@ -34,14 +34,26 @@ fn rig(size: u64, memory: u64) -> Rig {
 }
 
 fn rig_in(dir: tempfile::TempDir, size: u64, memory: u64) -> Rig {
-    let config = CacheConfig { size, memory, min_free: 0, data_dir: dir.path().to_path_buf() };
+    let config = CacheConfig {
+        size,
+        memory,
+        min_free: 0,
+        data_dir: dir.path().to_path_buf(),
+    };
     let cache = Cache::open(&config).expect("a cache");
     let (tell, told) = mpsc::sync_channel(10_000);
-    Rig { cache, waiter: Arc::new(Told(tell)), told, dir }
+    Rig {
+        cache,
+        waiter: Arc::new(Told(tell)),
+        told,
+        dir,
+    }
 }
 
 fn content(piece: u32) -> Vec<u8> {
-    (0..PIECE).map(|at| (at.wrapping_mul(31) ^ piece.wrapping_mul(977) ^ (at >> 8)) as u8).collect()
+    (0..PIECE)
+        .map(|at| (at.wrapping_mul(31) ^ piece.wrapping_mul(977) ^ (at >> 8)) as u8)
+        .collect()
 }
 
 fn hash(piece: u32) -> PieceHash {
@@ -54,7 +66,9 @@ fn key(piece: u32) -> Key {
 
 impl Rig {
     fn begin(&self, piece: u32) -> Begin {
-        self.cache.begin(key(piece), PIECE, PIECE, hash(piece), &self.waiter).expect("supported")
+        self.cache
+            .begin(key(piece), PIECE, PIECE, hash(piece), &self.waiter)
+            .expect("supported")
     }
 
     /// Waits for room as a connection would.
@@ -62,7 +76,11 @@ impl Rig {
         loop {
             match self.begin(piece) {
                 Begin::Ready(fetching) => return fetching,
-                Begin::Wait => drop(self.told.recv_timeout(Duration::from_secs(10)).expect("room comes")),
+                Begin::Wait => drop(
+                    self.told
+                        .recv_timeout(Duration::from_secs(10))
+                        .expect("room comes"),
+                ),
                 Begin::NoRoom => panic!("no room for piece {piece}: {:?}", self.cache.usage()),
             }
         }
@@ -77,7 +95,10 @@ impl Rig {
                 target.copy_from_slice(source);
                 Ok::<_, ()>(source.len())
             };
-            fetching.fill(ConnId(1), range, copy).expect("wanted").expect("no error");
+            fetching
+                .fill(ConnId(1), range, copy)
+                .expect("wanted")
+                .expect("no error");
             match fetching.finish_block(block) {
                 Arrival::More => {}
                 Arrival::Redundant => panic!("new block"),
@@ -93,14 +114,21 @@ impl Rig {
     }
 
     fn read(&self, piece: u32, begin: u32, len: u32) -> Option<Bytes> {
-        let wanted = Wanted { key: key(piece), begin, len };
+        let wanted = Wanted {
+            key: key(piece),
+            begin,
+            len,
+        };
         loop {
             match self.cache.block(wanted, &self.waiter) {
                 Lookup::Here(bytes) => return Some(bytes),
                 Lookup::Gone => return None,
                 Lookup::Later => {}
                 Lookup::Reading => loop {
-                    let told = self.told.recv_timeout(Duration::from_secs(10)).expect("an answer");
+                    let told = self
+                        .told
+                        .recv_timeout(Duration::from_secs(10))
+                        .expect("an answer");
                     if let Some((got, bytes)) = told {
                         assert_eq!(got, wanted);
                         return bytes;
@@ -113,7 +141,10 @@ impl Rig {
     fn facts(&self) -> Vec<(u32, PieceFact)> {
         let mut facts = Vec::new();
         self.cache.drain_facts(&mut facts);
-        facts.into_iter().map(|((_, piece), fact)| (piece, fact)).collect()
+        facts
+            .into_iter()
+            .map(|((_, piece), fact)| (piece, fact))
+            .collect()
     }
 
     fn released(&self) -> Vec<u32> {
@@ -122,7 +153,9 @@ impl Rig {
     }
 
     fn file_len(&self) -> u64 {
-        std::fs::metadata(self.dir.path().join("cache.bin")).expect("there").len()
+        std::fs::metadata(self.dir.path().join("cache.bin"))
+            .expect("there")
+            .len()
     }
 }
 
@@ -130,15 +163,33 @@ impl Rig {
 fn a_piece_is_held_served_and_released_with_its_last_clone() {
     let rig = rig(4 * P, 4 * P);
     rig.hold(7);
-    assert_eq!(rig.facts(), [(7, PieceFact::Checked { ok: true, contributors: vec![ConnId(1)] })]);
+    assert_eq!(
+        rig.facts(),
+        [(
+            7,
+            PieceFact::Checked {
+                ok: true,
+                contributors: vec![ConnId(1)]
+            }
+        )]
+    );
     let block = rig.read(7, BLOCK, BLOCK).expect("held");
     assert_eq!(block, content(7)[BLOCK as usize..2 * BLOCK as usize]);
     rig.cache.retire(key(7));
     assert_eq!(rig.read(7, 0, BLOCK), None);
-    assert_eq!((rig.released(), rig.cache.usage().memory_bytes), (vec![], P));
-    assert!(matches!(rig.begin(7), Begin::NoRoom), "a key is free only once it is released");
+    assert_eq!(
+        (rig.released(), rig.cache.usage().memory_bytes),
+        (vec![], P)
+    );
+    assert!(
+        matches!(rig.begin(7), Begin::NoRoom),
+        "a key is free only once it is released"
+    );
     drop(block);
-    assert_eq!((rig.released(), rig.cache.usage().memory_bytes), (vec![7], 0));
+    assert_eq!(
+        (rig.released(), rig.cache.usage().memory_bytes),
+        (vec![7], 0)
+    );
 }
 
 #[test]
@@ -149,7 +200,10 @@ fn b7_a_piece_of_wrong_bytes_is_never_held() {
     bytes[40_000] ^= 1;
     assert!(!rig.fill(&fetching, &bytes));
     assert_eq!(rig.read(3, 0, BLOCK), None);
-    let bad = PieceFact::Checked { ok: false, contributors: vec![ConnId(1)] };
+    let bad = PieceFact::Checked {
+        ok: false,
+        contributors: vec![ConnId(1)],
+    };
     assert_eq!(rig.facts(), [(3, bad), (3, PieceFact::Released)]);
     assert_eq!(rig.cache.usage().memory_bytes, 0);
 }
@@ -162,7 +216,11 @@ fn an_abandoned_fetch_gives_its_permit_back_and_takes_no_more_bytes() {
     assert!(matches!(rig.begin(2), Begin::NoRoom));
     rig.cache.retire(key(0));
     assert_eq!(rig.released(), [0]);
-    assert!(fetching.fill(ConnId(2), 0..BLOCK, |_| Ok::<_, ()>(0)).is_none());
+    assert!(
+        fetching
+            .fill(ConnId(2), 0..BLOCK, |_| Ok::<_, ()>(0))
+            .is_none()
+    );
     assert!(matches!(fetching.finish_block(0), Arrival::Redundant));
     assert!(matches!(rig.begin(2), Begin::Ready(_)));
 }
@@ -183,12 +241,18 @@ fn pieces_go_to_disk_for_room_and_come_back_whole() {
         assert_eq!(rig.read(piece, 1, PIECE), None, "past the end");
     }
     let usage = rig.cache.usage();
-    assert!(usage.high_water_bytes <= 16 * P && usage.memory_bytes <= 8 * P, "{usage:?}");
+    assert!(
+        usage.high_water_bytes <= 16 * P && usage.memory_bytes <= 8 * P,
+        "{usage:?}"
+    );
     (0..11).for_each(|piece| rig.cache.retire(key(piece)));
     let mut released = rig.released();
     released.sort_unstable();
     assert_eq!(released, (0..11).collect::<Vec<_>>());
-    assert_eq!((rig.cache.usage().memory_bytes, rig.cache.usage().disk_bytes), (0, 0));
+    assert_eq!(
+        (rig.cache.usage().memory_bytes, rig.cache.usage().disk_bytes),
+        (0, 0)
+    );
 }
 
 #[test]
@@ -200,7 +264,10 @@ fn f1_a_bit_flipped_on_disk_is_never_served() {
     rig.facts();
     let path = rig.dir.path().join("cache.bin");
     let mut bytes = std::fs::read(&path).expect("readable");
-    bytes.iter_mut().step_by(1000).for_each(|byte| *byte ^= 0x10);
+    bytes
+        .iter_mut()
+        .step_by(1000)
+        .for_each(|byte| *byte ^= 0x10);
     std::fs::write(&path, &bytes).expect("writable");
     let (mut good, mut gone) = (0, 0);
     for piece in 0..11 {
@@ -214,8 +281,20 @@ fn f1_a_bit_flipped_on_disk_is_never_served() {
     }
     assert!(gone >= 7 && good >= 1, "{gone} gone, {good} good");
     let facts = rig.facts();
-    assert_eq!(facts.iter().filter(|(_, fact)| *fact == PieceFact::Damaged).count(), gone);
-    assert_eq!(facts.iter().filter(|(_, fact)| *fact == PieceFact::Released).count(), gone);
+    assert_eq!(
+        facts
+            .iter()
+            .filter(|(_, fact)| *fact == PieceFact::Damaged)
+            .count(),
+        gone
+    );
+    assert_eq!(
+        facts
+            .iter()
+            .filter(|(_, fact)| *fact == PieceFact::Released)
+            .count(),
+        gone
+    );
 }
 
 #[test]
@@ -227,7 +306,10 @@ fn r2_what_an_earlier_run_left_is_cut_to_size_at_the_start() {
     assert_eq!(rig.file_len(), 2 * P);
     assert_eq!(rig.cache.usage(), Usage::default());
     let again = rig_in(rig.dir, 6 * P, 6 * P);
-    assert!(!again.dir.path().join("cache.bin").exists(), "no disk tier, no file");
+    assert!(
+        !again.dir.path().join("cache.bin").exists(),
+        "no disk tier, no file"
+    );
 }
 
 #[test]
@@ -236,7 +318,12 @@ fn f5_the_disk_tier_is_not_opened_through_a_symbolic_link() {
     let target = dir.path().join("precious");
     std::fs::write(&target, "do not touch").expect("writable");
     std::os::unix::fs::symlink(&target, dir.path().join("cache.bin")).expect("a link");
-    let config = CacheConfig { size: 2 * P, memory: P, min_free: 0, data_dir: dir.path().to_path_buf() };
+    let config = CacheConfig {
+        size: 2 * P,
+        memory: P,
+        min_free: 0,
+        data_dir: dir.path().to_path_buf(),
+    };
     assert!(Cache::open(&config).is_err());
     assert_eq!(std::fs::read(&target).expect("readable"), b"do not touch");
 }
@@ -244,10 +331,20 @@ fn f5_the_disk_tier_is_not_opened_through_a_symbolic_link() {
 #[test]
 fn f2_without_free_space_the_cache_lives_on_in_memory() {
     let dir = tempfile::tempdir().expect("a directory");
-    let config = CacheConfig { size: 16 * P, memory: 8 * P, min_free: u64::MAX, data_dir: dir.path().to_path_buf() };
+    let config = CacheConfig {
+        size: 16 * P,
+        memory: 8 * P,
+        min_free: u64::MAX,
+        data_dir: dir.path().to_path_buf(),
+    };
     let cache = Cache::open(&config).expect("a cache");
     let (tell, told) = mpsc::sync_channel(100);
-    let rig = Rig { cache, waiter: Arc::new(Told(tell)), told, dir };
+    let rig = Rig {
+        cache,
+        waiter: Arc::new(Told(tell)),
+        told,
+        dir,
+    };
     for piece in 0..4 {
         rig.hold(piece);
     }

@@ -21,8 +21,17 @@ use super::{Cache, CacheError, DiskCopy, Key, State, Waiter, Wanted};
 const JOBS: usize = 4096;
 
 pub(super) enum Job {
-    Write { key: Key, bytes: Bytes, extents: Arc<[Extent]> },
-    Read { wanted: Wanted, span: Range<u32>, copy: DiskCopy, waiter: Arc<dyn Waiter> },
+    Write {
+        key: Key,
+        bytes: Bytes,
+        extents: Arc<[Extent]>,
+    },
+    Read {
+        wanted: Wanted,
+        span: Range<u32>,
+        copy: DiskCopy,
+        waiter: Arc<dyn Waiter>,
+    },
 }
 
 pub(super) struct Tier {
@@ -40,19 +49,30 @@ impl Tier {
         let path = dir.join("cache.bin");
         if len == 0 {
             return match std::fs::remove_file(&path) {
-                Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(CacheError { path, cause }),
+                Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                    Err(CacheError { path, cause })
+                }
                 Ok(()) | Err(_) => Ok(None),
             };
         }
         let file = disk::open(&path, len).map_err(|cause| CacheError { path, cause })?;
         let (jobs, queue) = sync_channel(JOBS);
         let queue = Mutex::new(Some(queue));
-        Ok(Some(Self { file: Arc::new(file), len, min_free, jobs, queue, failed: AtomicBool::new(false) }))
+        Ok(Some(Self {
+            file: Arc::new(file),
+            len,
+            min_free,
+            jobs,
+            queue,
+            failed: AtomicBool::new(false),
+        }))
     }
 
     /// Starts the thread; it ends when the cache is gone.
     pub(super) fn start(&self, cache: &Arc<Cache>) {
-        let Some(queue) = self.queue.lock().take() else { return };
+        let Some(queue) = self.queue.lock().take() else {
+            return;
+        };
         let (file, cache) = (Arc::clone(&self.file), Arc::downgrade(cache));
         let started = std::thread::Builder::new()
             .name("btslave-cache".into())
@@ -87,7 +107,9 @@ impl Tier {
             return 0;
         }
         match disk::available(&self.file) {
-            Ok(free) if free > self.min_free => touched.saturating_add(free - self.min_free).min(self.len),
+            Ok(free) if free > self.min_free => {
+                touched.saturating_add(free - self.min_free).min(self.len)
+            }
             Ok(_) => {
                 metrics::counter!("btslave_cache_min_free_total").increment(1);
                 touched
@@ -108,15 +130,36 @@ fn work(queue: &Receiver<Job>, file: &File, cache: &Weak<Cache>) {
     while let Ok(job) = queue.recv() {
         let Some(cache) = cache.upgrade() else { return };
         match job {
-            Job::Write { key, bytes, extents } => {
+            Job::Write {
+                key,
+                bytes,
+                extents,
+            } => {
                 let checksums = disk::checksums(&bytes);
                 let written = disk::write(file, &extents, &bytes);
                 drop(bytes);
-                cache.demoted(key, written, DiskCopy { extents, checksums: checksums.into() });
+                cache.demoted(
+                    key,
+                    written,
+                    DiskCopy {
+                        extents,
+                        checksums: checksums.into(),
+                    },
+                );
             }
-            Job::Read { wanted, span, copy, waiter } => {
+            Job::Read {
+                wanted,
+                span,
+                copy,
+                waiter,
+            } => {
                 let len = (span.end - span.start) as usize;
-                let buffer = Buffer::new(vec![0; len], wanted.key, Purpose::ReadBack, Arc::clone(&cache));
+                let buffer = Buffer::new(
+                    vec![0; len],
+                    wanted.key,
+                    Purpose::ReadBack,
+                    Arc::clone(&cache),
+                );
                 let bytes = read_back(file, buffer, &span, &copy);
                 if let Err(error) = &bytes {
                     tracing::warn!(%error, piece = wanted.key.1, "a cached piece could not be read back and is given up");
@@ -131,13 +174,21 @@ fn work(queue: &Receiver<Job>, file: &File, cache: &Weak<Cache>) {
     }
 }
 
-fn read_back(file: &File, mut buffer: Buffer, span: &Range<u32>, copy: &DiskCopy) -> io::Result<Bytes> {
+fn read_back(
+    file: &File,
+    mut buffer: Buffer,
+    span: &Range<u32>,
+    copy: &DiskCopy,
+) -> io::Result<Bytes> {
     disk::read(file, &copy.extents, span.start, &mut buffer.bytes)?;
     let first = (span.start / BLOCK) as usize;
     let found = disk::checksums(&buffer.bytes);
     if copy.checksums.get(first..first + found.len()) != Some(&found[..]) {
         metrics::counter!("btslave_cache_damaged_total").increment(1);
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "checksum mismatch"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "checksum mismatch",
+        ));
     }
     Ok(Bytes::from_owner(buffer))
 }
@@ -177,7 +228,9 @@ impl Cache {
     /// A block was read back, or the piece turned out to be damaged.
     fn was_read(self: &Arc<Self>, key: Key, sound: bool) {
         let mut inner = self.inner.lock();
-        let Some(entry) = inner.pieces.get_mut(&key) else { return };
+        let Some(entry) = inner.pieces.get_mut(&key) else {
+            return;
+        };
         entry.jobs -= 1;
         if !sound && matches!(entry.state, State::Held(_)) {
             let old = std::mem::replace(&mut entry.state, State::Retiring);

@@ -13,7 +13,9 @@ pub enum PieceHash {
 
 /// The kind of hash is not supported yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("v2-only torrents cannot be verified yet: use the hybrid or v1 torrent of the same content")]
+#[error(
+    "v2-only torrents cannot be verified yet: use the hybrid or v1 torrent of the same content"
+)]
 pub struct Unsupported;
 
 /// A hash in progress.
@@ -25,7 +27,10 @@ pub(super) enum Verifier {
 impl Verifier {
     pub(super) fn new(hash: PieceHash) -> Result<Self, Unsupported> {
         match hash {
-            PieceHash::Sha1(want) => Ok(Self::Sha1 { state: Sha1::new(), want }),
+            PieceHash::Sha1(want) => Ok(Self::Sha1 {
+                state: Sha1::new(),
+                want,
+            }),
             PieceHash::Merkle(_) => Err(Unsupported),
         }
     }

@@ -61,7 +61,10 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let mut answers = Answers::default();
         let (mut asked, mut pieces) = (Vec::new(), Vec::new());
-        let mut batch = Batch { now: Timestamp::ZERO, inputs: Vec::new() };
+        let mut batch = Batch {
+            now: Timestamp::ZERO,
+            inputs: Vec::new(),
+        };
         loop {
             let timer = self.node.poll_timeout();
             let wait = timer.map(|at| at.since(self.network.clock.now()));
@@ -93,7 +96,11 @@ impl Driver {
             {
                 batch.inputs.push(input);
             }
-            batch.inputs.extend(pieces.drain(..).map(|((swarm, piece), fact)| Input::Piece(swarm, piece, fact)));
+            batch.inputs.extend(
+                pieces
+                    .drain(..)
+                    .map(|((swarm, piece), fact)| Input::Piece(swarm, piece, fact)),
+            );
             batch.now = self.network.clock.now();
             if timer.is_some_and(|at| at <= batch.now) {
                 batch.inputs.push(Input::Timer);
@@ -124,7 +131,10 @@ impl Driver {
             self.carry_out(output);
         }
         if let (Some(batch), Some(recorder)) = (recorded, &mut self.recorder)
-            && !recorder.append(&Frame { batch, outputs: answers.finish() })
+            && !recorder.append(&Frame {
+                batch,
+                outputs: answers.finish(),
+            })
         {
             self.recorder = None;
         }
@@ -155,7 +165,9 @@ impl Driver {
             Output::Forget(id) => {
                 if let Some(swarm) = network.swarms.get(id) {
                     network.swarms.forget(id);
-                    network.outbox.push(EngineEvent::Forget(id, swarm.info_hash));
+                    network
+                        .outbox
+                        .push(EngineEvent::Forget(id, swarm.info_hash));
                 }
             }
             Output::Scrape(swarm) => network.outbox.push(EngineEvent::Scrape(swarm)),
@@ -176,11 +188,13 @@ fn count(note: &Note) {
     match note {
         Note::NotDialled(addr, defence) => {
             tracing::debug!(%addr, ?defence, "not dialled");
-            metrics::counter!("btslave_defence_total", "defence" => format!("{defence:?}")).increment(1);
+            metrics::counter!("btslave_defence_total", "defence" => format!("{defence:?}"))
+                .increment(1);
         }
         Note::Fired(conn, defence) => {
             tracing::debug!(conn = conn.0, ?defence, "defence");
-            metrics::counter!("btslave_defence_total", "defence" => format!("{defence:?}")).increment(1);
+            metrics::counter!("btslave_defence_total", "defence" => format!("{defence:?}"))
+                .increment(1);
         }
         Note::Banned(swarm, addr) => {
             tracing::debug!(swarm = swarm.0, %addr, "banned for bad data");

@@ -40,7 +40,10 @@ impl Clock {
     }
 
     pub(crate) fn at(self, instant: Instant) -> Timestamp {
-        Timestamp(u64::try_from(instant.saturating_duration_since(self.0).as_micros()).unwrap_or(u64::MAX))
+        Timestamp(
+            u64::try_from(instant.saturating_duration_since(self.0).as_micros())
+                .unwrap_or(u64::MAX),
+        )
     }
 }
 
@@ -157,8 +160,15 @@ impl Engine {
         let limits = clamp(config.limits, plannable);
         let mut params = Params::new(limits.clone(), config.peer_id.0);
         params.invert_need = config.invert_need;
-        let header = Header { params: params.clone(), seed: config.seed };
-        let recorder = config.record.as_ref().map(|(path, max)| Recorder::create(path, *max, &header)).transpose()?;
+        let header = Header {
+            params: params.clone(),
+            seed: config.seed,
+        };
+        let recorder = config
+            .record
+            .as_ref()
+            .map(|(path, max)| Recorder::create(path, *max, &header))
+            .transpose()?;
         let (control, control_queue) = mpsc::channel(CONTROLS);
         let (facts, facts_queue) = mpsc::channel(FACTS);
         let outbox = Arc::new(Outbox::default());
@@ -182,7 +192,15 @@ impl Engine {
         };
         let done = start_thread(driver).map_err(StartError::Thread)?;
         let done = Arc::new(tokio::sync::Mutex::new(Some(done)));
-        Ok((EngineHandle { control, network, done, plannable }, EngineEvents(outbox)))
+        Ok((
+            EngineHandle {
+                control,
+                network,
+                done,
+                plannable,
+            },
+            EngineEvents(outbox),
+        ))
     }
 }
 
@@ -195,17 +213,25 @@ fn clamp(mut limits: Limits, plannable: (u64, u64)) -> Limits {
 
 fn start_thread(driver: Driver) -> std::io::Result<oneshot::Receiver<()>> {
     let (done, wait) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new().name("btslave-driver".into()).stack_size(1 << 20).spawn(move || {
-        runtime.block_on(driver.run());
-        let _ = done.send(());
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    std::thread::Builder::new()
+        .name("btslave-driver".into())
+        .stack_size(1 << 20)
+        .spawn(move || {
+            runtime.block_on(driver.run());
+            let _ = done.send(());
+        })?;
     Ok(wait)
 }
 
 impl EngineHandle {
     async fn input(&self, input: Input) -> Result<(), Stopped> {
-        self.control.send(Control::Input(input)).await.map_err(|_| Stopped)
+        self.control
+            .send(Control::Input(input))
+            .await
+            .map_err(|_| Stopped)
     }
 
     /// Knows a swarm, or knows it better (trackers add up, a pin sticks). The brain decides whether to join.
@@ -233,7 +259,13 @@ impl EngineHandle {
         if let Ok(result) = hashing.await {
             result?;
         }
-        let swarm = self.network.swarms.add(Add { torrent: Some(torrent), ..add }, Some(content));
+        let swarm = self.network.swarms.add(
+            Add {
+                torrent: Some(torrent),
+                ..add
+            },
+            Some(content),
+        );
         // A stopped engine keeps nothing: the daemon is on its way out.
         let _ = self.tell_known(&swarm).await;
         Ok(swarm.id)
@@ -272,8 +304,11 @@ impl EngineHandle {
     /// # Errors
     /// The engine has stopped.
     pub async fn set_limits(&self, limits: Limits) -> Result<(), Stopped> {
-        self.network.limit.store(limits.connections, Ordering::Relaxed);
-        self.input(Input::Limits(clamp(limits, self.plannable))).await
+        self.network
+            .limit
+            .store(limits.connections, Ordering::Relaxed);
+        self.input(Input::Limits(clamp(limits, self.plannable)))
+            .await
     }
 
     /// `true`: leave every swarm, keep the catalogue.
@@ -290,7 +325,10 @@ impl EngineHandle {
     /// The engine has stopped.
     pub async fn view(&self) -> Result<View, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.control.send(Control::View(reply)).await.map_err(|_| Stopped)?;
+        self.control
+            .send(Control::View(reply))
+            .await
+            .map_err(|_| Stopped)?;
         let counters = &self.network.counters;
         Ok(View {
             node: answer.await.map_err(|_| Stopped)?,
@@ -335,7 +373,10 @@ impl EngineHandle {
     /// Closes all connections (what they have queued may still go out until the deadline), then stops the driver.
     pub async fn shutdown(&self, deadline: Duration) {
         self.network.close();
-        if tokio::time::timeout(deadline, self.network.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(deadline, self.network.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("connections did not end in time");
         }
         drop(self.control.send(Control::Stop).await);

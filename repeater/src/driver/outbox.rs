@@ -41,16 +41,22 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn push(&self, event: EngineEvent) {
         let mut queue = self.queue.lock();
-        let repeated = |old: &EngineEvent| match (&event, old) {
-            (EngineEvent::Left(new, _), EngineEvent::Left(old, _))
-            | (EngineEvent::Scrape(new), EngineEvent::Scrape(old))
-            | (EngineEvent::WantPeers(new), EngineEvent::WantPeers(old)) => new == old,
-            _ => false,
-        };
-        queue.retain(|old| !repeated(old));
+        match event {
+            EngineEvent::Left(id, _) => {
+                queue.retain(|old| !matches!(old, EngineEvent::Left(other, _) if *other == id))
+            }
+            EngineEvent::Scrape(_) | EngineEvent::WantPeers(_) => queue.retain(|old| *old != event),
+            EngineEvent::Join(_)
+            | EngineEvent::Leave(_)
+            | EngineEvent::Forget(..)
+            | EngineEvent::MetadataReady(_)
+            | EngineEvent::Note(_) => {}
+        }
         if queue.len() >= MAX_EVENTS {
             metrics::counter!("btslave_events_lost_total").increment(1);
-            let note = queue.iter().position(|old| matches!(old, EngineEvent::Note(_)));
+            let note = queue
+                .iter()
+                .position(|old| matches!(old, EngineEvent::Note(_)));
             match note {
                 Some(at) => drop(queue.remove(at)),
                 None if matches!(event, EngineEvent::Note(_)) => return,

@@ -17,7 +17,9 @@ use bt_wire::handshake::{Handshake, Reserved};
 use bt_wire::message::BlockRef;
 use bytes::Bytes;
 use swarm_core::bucket::Class;
-use swarm_core::io::{CloseReason, ConnFact, ConnId, Fetch, Input, Order, PeerSource, Role, SwarmFact};
+use swarm_core::io::{
+    CloseReason, ConnFact, ConnId, Fetch, Input, Order, PeerSource, Role, SwarmFact,
+};
 use swarm_core::session::{Counters, Event, Session, SessionConfig, SessionLimits};
 use swarm_core::time::Timestamp;
 
@@ -238,7 +240,11 @@ impl Conn {
             Order::Close => return Err(CloseReason::Ours),
             Order::Hello { role, .. } | Order::Role(role) => {
                 self.master = matches!(role, Role::Master(_));
-                let class = if self.master { Class::Masters } else { Class::Swarm };
+                let class = if self.master {
+                    Class::Masters
+                } else {
+                    Class::Swarm
+                };
                 self.net.meter.insert(self.id, class, self.swarm.id);
                 self.session.on_order(now, order);
             }
@@ -254,14 +260,20 @@ impl Conn {
         let (mut out, now) = (Vec::new(), Instant::now());
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Extended(theirs) => self.metadata.extended(theirs.m.ut_metadata, theirs.metadata_size),
-                Event::Metadata(message) => match self.metadata.on_message(now, message, &mut out) {
-                    Outcome::Nothing => {}
-                    Outcome::Ready => self.metadata_ready().await,
-                    Outcome::Lied => return Err(CloseReason::Protocol),
-                },
+                Event::Extended(theirs) => self
+                    .metadata
+                    .extended(theirs.m.ut_metadata, theirs.metadata_size),
+                Event::Metadata(message) => {
+                    match self.metadata.on_message(now, message, &mut out) {
+                        Outcome::Nothing => {}
+                        Outcome::Ready => self.metadata_ready().await,
+                        Outcome::Lied => return Err(CloseReason::Protocol),
+                    }
+                }
                 Event::Pex(message) => {
-                    let peers = self.pex.on_message(now, self.addr.ip(), self.swarm.is_private(), &message);
+                    let peers =
+                        self.pex
+                            .on_message(now, self.addr.ip(), self.swarm.is_private(), &message);
                     if !peers.is_empty() {
                         let fact = SwarmFact::Peers(peers, PeerSource::Pex);
                         self.send(Input::Swarm(self.swarm.id, fact)).await;
@@ -288,7 +300,9 @@ impl Conn {
         if let Some(known) = self.swarm.known_fact() {
             self.send(Input::Swarm(self.swarm.id, known)).await;
         }
-        self.net.outbox.push(EngineEvent::MetadataReady(self.swarm.id));
+        self.net
+            .outbox
+            .push(EngineEvent::MetadataReady(self.swarm.id));
     }
 
     /// To the driver. Waits when it has too much to do; a driver that is gone needs nothing.
@@ -347,7 +361,9 @@ impl Conn {
     fn on_timeout(&mut self) -> Result<(), CloseReason> {
         let now = self.now();
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
-            self.session.on_timeout(now).map_err(|violation| self.violated(&violation))?;
+            self.session
+                .on_timeout(now)
+                .map_err(|violation| self.violated(&violation))?;
         }
         if self.blocked.is_some_and(|since| since.elapsed() >= STUCK) {
             metrics::counter!("btslave_stuck_peers_total").increment(1);
@@ -395,7 +411,10 @@ impl Conn {
     }
 
     fn overhead(&self, bytes: usize) {
-        self.net.counters.overhead.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.net
+            .counters
+            .overhead
+            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -407,21 +426,32 @@ impl Credit {
 }
 
 /// Our side of BEP 10 for this connection.
-fn hello(net: &Network, swarm: &Swarm, torrent: Option<&Torrent>, addr: SocketAddr) -> ExtendedHandshake {
+fn hello(
+    net: &Network,
+    swarm: &Swarm,
+    torrent: Option<&Torrent>,
+    addr: SocketAddr,
+) -> ExtendedHandshake {
     let private = swarm.is_private();
     let m = ExtensionIds {
         ut_metadata: Some(UT_METADATA),
         ut_pex: (!private).then_some(UT_PEX),
         ..ExtensionIds::ours()
     };
-    let same_family = net.listen_addrs().iter().find(|listen| listen.is_ipv4() == addr.is_ipv4());
+    let same_family = net
+        .listen_addrs()
+        .iter()
+        .find(|listen| listen.is_ipv4() == addr.is_ipv4());
     let repeater = if net.masters.lock().is_empty() { 1 } else { 2 };
     ExtendedHandshake {
         m,
         v: Some(CLIENT.into()),
-        p: same_family.or(net.listen_addrs().first()).map(SocketAddr::port),
+        p: same_family
+            .or(net.listen_addrs().first())
+            .map(SocketAddr::port),
         yourip: Some(addr.ip()),
-        metadata_size: torrent.and_then(|torrent| u32::try_from(torrent.meta.info_bytes.len()).ok()),
+        metadata_size: torrent
+            .and_then(|torrent| u32::try_from(torrent.meta.info_bytes.len()).ok()),
         bs_repeater: swarm.kept().is_none().then_some(repeater),
         ..ExtendedHandshake::default()
     }
@@ -443,7 +473,8 @@ fn kind(violation: &swarm_core::session::Violation) -> &'static str {
 
 /// What a session counted since the last time.
 fn count(before: &Counters, now: &Counters) {
-    let fields: [(&'static str, fn(&Counters) -> u64); 16] = [
+    type Field = (&'static str, fn(&Counters) -> u64);
+    let fields: [Field; 16] = [
         ("refused_choked", |c| c.refused_choked),
         ("refused_unannounced", |c| c.refused_unannounced),
         ("refused_full", |c| c.refused_full),

@@ -28,7 +28,10 @@ pub(super) struct Ticket {
 
 impl HalfOpen {
     pub(super) fn new(max: usize) -> Self {
-        Self { inner: Arc::default(), max }
+        Self {
+            inner: Arc::default(),
+            max,
+        }
     }
 
     pub(super) fn enter(&self) -> Ticket {
@@ -42,7 +45,11 @@ impl HalfOpen {
         inner.next += 1;
         let (id, evict) = (inner.next, CancellationToken::new());
         inner.waiting.push_back((id, evict.clone()));
-        Ticket { id, evict, inner: Arc::clone(&self.inner) }
+        Ticket {
+            id,
+            evict,
+            inner: Arc::clone(&self.inner),
+        }
     }
 }
 

@@ -47,13 +47,19 @@ impl From<Refused> for io::Error {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Io(error) => error,
-            other => Self::other(other),
+            other @ (Refused::Silent
+            | Refused::NotBitTorrent(_)
+            | Refused::UnknownInfoHash
+            | Refused::WrongInfoHash
+            | Refused::Ourselves) => Self::other(other),
         }
     }
 }
 
 async fn within<T>(work: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
-    let result = tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Refused::Silent));
+    let result = tokio::time::timeout(DEADLINE, work)
+        .await
+        .unwrap_or(Err(Refused::Silent));
     if let Err(refused) = &result {
         refused.count();
     }
@@ -68,14 +74,25 @@ async fn read(stream: &mut Stream) -> Result<Handshake, Refused> {
 
 fn ours(network: &Network, swarm: &Swarm) -> [u8; LENGTH] {
     let reserved = Reserved::ours(false);
-    Handshake { reserved, info_hash: swarm.info_hash, peer_id: network.peer_id }.encode()
+    Handshake {
+        reserved,
+        info_hash: swarm.info_hash,
+        peer_id: network.peer_id,
+    }
+    .encode()
 }
 
 /// They speak first; they learn nothing of us unless they name a swarm that is joined.
-pub(super) async fn incoming(network: &Network, stream: &mut Stream) -> Result<(Arc<Swarm>, Handshake), Refused> {
+pub(super) async fn incoming(
+    network: &Network,
+    stream: &mut Stream,
+) -> Result<(Arc<Swarm>, Handshake), Refused> {
     within(async {
         let theirs = read(stream).await?;
-        let swarm = network.swarms.find(theirs.info_hash).filter(|swarm| swarm.is_joined());
+        let swarm = network
+            .swarms
+            .find(theirs.info_hash)
+            .filter(|swarm| swarm.is_joined());
         let swarm = swarm.ok_or(Refused::UnknownInfoHash)?;
         if theirs.peer_id == network.peer_id {
             return Err(Refused::Ourselves);
@@ -87,7 +104,11 @@ pub(super) async fn incoming(network: &Network, stream: &mut Stream) -> Result<(
 }
 
 /// We speak first.
-pub(super) async fn outgoing(network: &Network, stream: &mut Stream, swarm: &Swarm) -> Result<Handshake, Refused> {
+pub(super) async fn outgoing(
+    network: &Network,
+    stream: &mut Stream,
+    swarm: &Swarm,
+) -> Result<Handshake, Refused> {
     within(async {
         stream.write_all(&ours(network, swarm)).await?;
         let theirs = read(stream).await?;

@@ -106,14 +106,24 @@ impl Mail {
     fn push(&mut self, order: Order) {
         match &order {
             Order::Unchoke(_) => self.orders.retain(|old| !matches!(old, Order::Unchoke(_))),
-            Order::Interested(_) => self.orders.retain(|old| !matches!(old, Order::Interested(_))),
+            Order::Interested(_) => self
+                .orders
+                .retain(|old| !matches!(old, Order::Interested(_))),
             Order::Role(_) => self.orders.retain(|old| !matches!(old, Order::Role(_))),
             Order::Announce(piece) => {
-                if self.orders.iter().any(|old| matches!(old, Order::Announce(other) if other == piece)) {
+                if self
+                    .orders
+                    .iter()
+                    .any(|old| matches!(old, Order::Announce(other) if other == piece))
+                {
                     return;
                 }
             }
-            Order::Hello { .. } | Order::Withdraw(_) | Order::Fetch(_) | Order::Revoke(_) | Order::Close => {}
+            Order::Hello { .. }
+            | Order::Withdraw(_)
+            | Order::Fetch(_)
+            | Order::Revoke(_)
+            | Order::Close => {}
         }
         if self.orders.len() >= MAX_ORDERS {
             metrics::counter!("btslave_mailbox_overflows_total").increment(1);
@@ -170,7 +180,14 @@ mod tests {
         mailbox.order(Order::Announce(7));
         mailbox.order(Order::Announce(7));
         mailbox.order(Order::Unchoke(false));
-        assert_eq!(drain(&mailbox), [Order::Withdraw(7), Order::Announce(7), Order::Unchoke(false)]);
+        assert_eq!(
+            drain(&mailbox),
+            [
+                Order::Withdraw(7),
+                Order::Announce(7),
+                Order::Unchoke(false)
+            ]
+        );
         assert_eq!(drain(&mailbox), []);
     }
 
@@ -182,6 +199,9 @@ mod tests {
         }
         let mut mail = Mail::default();
         assert!(mailbox.take(&mut mail));
-        assert_eq!((mail.close, mail.orders.len()), (Some(CloseReason::Stuck), MAX_ORDERS));
+        assert_eq!(
+            (mail.close, mail.orders.len()),
+            (Some(CloseReason::Stuck), MAX_ORDERS)
+        );
     }
 }

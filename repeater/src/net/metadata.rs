@@ -92,7 +92,15 @@ pub(super) enum Outcome {
 
 impl Metadata {
     pub(super) fn new(conn: ConnId, ip: IpAddr, swarm: Arc<Swarm>) -> Self {
-        Self { conn, ip, swarm, theirs: None, fetch: None, useless: false, served: 0 }
+        Self {
+            conn,
+            ip,
+            swarm,
+            theirs: None,
+            fetch: None,
+            useless: false,
+            served: 0,
+        }
     }
 
     pub(super) fn extended(&mut self, id: Option<u8>, size: Option<u32>) {
@@ -101,11 +109,17 @@ impl Metadata {
 
     /// Payloads to send now, under the id with each.
     pub(super) fn poll(&mut self, now: Instant, out: &mut Vec<(u8, Bytes)>) {
-        let Some((id, Some(size))) = self.theirs else { return };
+        let Some((id, Some(size))) = self.theirs else {
+            return;
+        };
         if self.swarm.torrent().is_some() || self.useless {
             return;
         }
-        if self.fetch.as_ref().is_some_and(|fetch| now - fetch.heard > PATIENCE) {
+        if self
+            .fetch
+            .as_ref()
+            .is_some_and(|fetch| now - fetch.heard > PATIENCE)
+        {
             metrics::counter!("btslave_metadata_timeouts_total").increment(1);
             return self.give_up();
         }
@@ -113,13 +127,23 @@ impl Metadata {
             if !self.swarm.metadata.take(self.conn, self.ip) {
                 return;
             }
-            let Ok(assembler) = MetadataAssembler::new(size) else { return self.give_up() };
-            self.fetch = Some(Fetch { assembler, asked: Vec::new(), heard: now });
+            let Ok(assembler) = MetadataAssembler::new(size) else {
+                return self.give_up();
+            };
+            self.fetch = Some(Fetch {
+                assembler,
+                asked: Vec::new(),
+                heard: now,
+            });
         }
         let Some(fetch) = &mut self.fetch else { return };
         let room = PIPELINE.saturating_sub(fetch.asked.len());
-        let wanted: Vec<u32> =
-            fetch.assembler.missing().filter(|piece| !fetch.asked.contains(piece)).take(room).collect();
+        let wanted: Vec<u32> = fetch
+            .assembler
+            .missing()
+            .filter(|piece| !fetch.asked.contains(piece))
+            .take(room)
+            .collect();
         for piece in wanted {
             fetch.asked.push(piece);
             out.push((id, MetadataMessage::Request { piece }.encode().into()));
@@ -133,7 +157,12 @@ impl Metadata {
     }
 
     /// A message of theirs; answers are appended to `out`.
-    pub(super) fn on_message(&mut self, now: Instant, message: MetadataMessage, out: &mut Vec<(u8, Bytes)>) -> Outcome {
+    pub(super) fn on_message(
+        &mut self,
+        now: Instant,
+        message: MetadataMessage,
+        out: &mut Vec<(u8, Bytes)>,
+    ) -> Outcome {
         match message {
             MetadataMessage::Request { piece } => {
                 if let Some((id, _)) = self.theirs {
@@ -141,7 +170,11 @@ impl Metadata {
                 }
                 Outcome::Nothing
             }
-            MetadataMessage::Data { piece, total_size, data } => self.on_data(now, piece, total_size, data),
+            MetadataMessage::Data {
+                piece,
+                total_size,
+                data,
+            } => self.on_data(now, piece, total_size, data),
             MetadataMessage::Reject { .. } => {
                 if self.fetch.is_some() {
                     self.give_up();
@@ -154,9 +187,13 @@ impl Metadata {
 
     fn answer(&mut self, piece: u32) -> MetadataMessage {
         let reject = MetadataMessage::Reject { piece };
-        let Some(torrent) = self.swarm.torrent() else { return reject };
+        let Some(torrent) = self.swarm.torrent() else {
+            return reject;
+        };
         let info = &torrent.meta.info_bytes;
-        let pieces = info.len().div_ceil(bt_wire::extension::METADATA_PIECE as usize);
+        let pieces = info
+            .len()
+            .div_ceil(bt_wire::extension::METADATA_PIECE as usize);
         if self.served >= pieces * COPIES {
             metrics::counter!("btslave_metadata_over_served_total").increment(1);
             return reject;
@@ -164,14 +201,22 @@ impl Metadata {
         match (metadata_piece(info, piece), u32::try_from(info.len())) {
             (Some(data), Ok(total_size)) => {
                 self.served += 1;
-                MetadataMessage::Data { piece, total_size, data }
+                MetadataMessage::Data {
+                    piece,
+                    total_size,
+                    data,
+                }
             }
             _ => reject,
         }
     }
 
     fn on_data(&mut self, now: Instant, piece: u32, total_size: u32, data: Bytes) -> Outcome {
-        let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.asked.contains(&piece)) else {
+        let Some(fetch) = self
+            .fetch
+            .as_mut()
+            .filter(|fetch| fetch.asked.contains(&piece))
+        else {
             metrics::counter!("btslave_metadata_unasked_total").increment(1);
             return Outcome::Nothing;
         };
@@ -191,7 +236,9 @@ impl Metadata {
         if <[u8; 20]>::from(Sha1::digest(&info)) != self.swarm.info_hash.0 {
             return self.lied();
         }
-        let torrent = Metainfo::from_info(info, self.swarm.trackers()).ok().and_then(|meta| Torrent::new(meta).ok());
+        let torrent = Metainfo::from_info(info, self.swarm.trackers())
+            .ok()
+            .and_then(|meta| Torrent::new(meta).ok());
         self.fetch = None;
         self.swarm.metadata.give(self.conn);
         let Some(torrent) = torrent else {
@@ -201,7 +248,11 @@ impl Metadata {
             self.useless = true;
             return Outcome::Nothing;
         };
-        if self.swarm.set_torrent(torrent) { Outcome::Ready } else { Outcome::Nothing }
+        if self.swarm.set_torrent(torrent) {
+            Outcome::Ready
+        } else {
+            Outcome::Nothing
+        }
     }
 
     fn lied(&mut self) -> Outcome {

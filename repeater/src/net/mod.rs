@@ -30,8 +30,8 @@ use crate::driver::{Clock, Outbox};
 use crate::swarms::{Swarm, SwarmTable};
 use half_open::HalfOpen;
 use mailbox::Mailboxes;
-use meter::Meter;
 pub(crate) use metadata::MetadataTurn;
+use meter::Meter;
 pub use socket::ListenError;
 use stream::Stream;
 
@@ -96,11 +96,20 @@ impl Network {
     /// Listens and starts to accept. The addresses listened on are known afterwards, port 0 resolved.
     pub(crate) fn open(parts: Parts, listen: &[SocketAddr]) -> Result<Arc<Self>, ListenError> {
         let device = parts.device.as_deref();
-        let listeners = listen.iter().map(|addr| socket::listen(*addr, device)).collect::<Result<Vec<_>, _>>()?;
+        let listeners = listen
+            .iter()
+            .map(|addr| socket::listen(*addr, device))
+            .collect::<Result<Vec<_>, _>>()?;
         let bound = |(listener, addr): (&TcpListener, &SocketAddr)| {
-            listener.local_addr().map_err(|cause| ListenError { addr: *addr, cause })
+            listener
+                .local_addr()
+                .map_err(|cause| ListenError { addr: *addr, cause })
         };
-        let bound = listeners.iter().zip(listen).map(bound).collect::<Result<Vec<_>, _>>()?;
+        let bound = listeners
+            .iter()
+            .zip(listen)
+            .map(bound)
+            .collect::<Result<Vec<_>, _>>()?;
         let network = Arc::new(Self {
             peer_id: parts.peer_id,
             swarms: parts.swarms,
@@ -158,7 +167,9 @@ impl Network {
         let ticket = self.half_open.enter();
         let network = Arc::clone(self);
         self.tasks.spawn(async move {
-            let Ok(mut stream) = Stream::tcp(stream) else { return };
+            let Ok(mut stream) = Stream::tcp(stream) else {
+                return;
+            };
             let shaken = tokio::select! {
                 () = ticket.evicted() => return,
                 () = network.stop.cancelled() => return,
@@ -181,7 +192,9 @@ impl Network {
                 shaken = network.outgoing(swarm, addr) => shaken,
             };
             match shaken {
-                Ok((stream, swarm, theirs)) => conn::run(network, stream, addr, false, swarm, theirs).await,
+                Ok((stream, swarm, theirs)) => {
+                    conn::run(network, stream, addr, false, swarm, theirs).await
+                }
                 Err(error) => {
                     tracing::debug!(%addr, %error, "dial");
                     // The driver may be gone.
@@ -200,8 +213,13 @@ impl Network {
     ) -> io::Result<(Stream, Arc<Swarm>, bt_wire::handshake::Handshake)> {
         let _turn = self.dials.acquire().await.map_err(io::Error::other)?;
         let gone = || io::Error::other("the swarm was left meanwhile");
-        let swarm = self.swarms.get(swarm).filter(|swarm| swarm.is_joined()).ok_or_else(gone)?;
-        let mut stream = Stream::tcp(socket::dial(addr, &self.listen, self.device.as_deref()).await?)?;
+        let swarm = self
+            .swarms
+            .get(swarm)
+            .filter(|swarm| swarm.is_joined())
+            .ok_or_else(gone)?;
+        let mut stream =
+            Stream::tcp(socket::dial(addr, &self.listen, self.device.as_deref()).await?)?;
         let theirs = handshake::outgoing(self, &mut stream, &swarm).await?;
         Ok((stream, swarm, theirs))
     }

@@ -17,7 +17,13 @@ pub(super) struct Pex {
 
 impl Pex {
     /// The addresses of a message that may be dialled (row C10).
-    pub(super) fn on_message(&mut self, now: Instant, by: IpAddr, private: bool, message: &PexMessage) -> Vec<SocketAddr> {
+    pub(super) fn on_message(
+        &mut self,
+        now: Instant,
+        by: IpAddr,
+        private: bool,
+        message: &PexMessage,
+    ) -> Vec<SocketAddr> {
         let ignored = |reason| metrics::counter!("btslave_pex_ignored_total", "reason" => reason);
         if private {
             ignored("private").increment(1);
@@ -29,10 +35,15 @@ impl Pex {
         }
         self.last = Some(now);
         ignored("too_many").increment(message.ignored as u64);
-        let Some(by) = Scope::of(by) else { return Vec::new() };
+        let Some(by) = Scope::of(by) else {
+            return Vec::new();
+        };
         let named = AddressSource::Named { by };
-        let (good, bad): (Vec<_>, Vec<_>) =
-            message.added.iter().map(|peer| canonical(peer.addr)).partition(|addr| dialable(*addr, named).is_ok());
+        let (good, bad): (Vec<_>, Vec<_>) = message
+            .added
+            .iter()
+            .map(|peer| canonical(peer.addr))
+            .partition(|addr| dialable(*addr, named).is_ok());
         ignored("address").increment(bad.len() as u64);
         good
     }
@@ -46,14 +57,35 @@ mod tests {
 
     #[test]
     fn c10_pex_is_rated_scoped_and_never_private() {
-        let peer = |addr: &str| PexPeer { addr: addr.parse().expect("an address"), flags: 0 };
-        let added = vec![peer("1.1.1.1:6881"), peer("127.0.0.1:6881"), peer("1.1.1.1:22"), peer("10.0.0.1:6881")];
-        let message = PexMessage { added, ..PexMessage::default() };
+        let peer = |addr: &str| PexPeer {
+            addr: addr.parse().expect("an address"),
+            flags: 0,
+        };
+        let added = vec![
+            peer("1.1.1.1:6881"),
+            peer("127.0.0.1:6881"),
+            peer("1.1.1.1:22"),
+            peer("10.0.0.1:6881"),
+        ];
+        let message = PexMessage {
+            added,
+            ..PexMessage::default()
+        };
         let (mut pex, now) = (Pex::default(), Instant::now());
         let by: IpAddr = "8.8.8.8".parse().expect("an address");
         assert!(pex.on_message(now, by, true, &message).is_empty());
-        assert_eq!(pex.on_message(now, by, false, &message), ["1.1.1.1:6881".parse().expect("an address")]);
-        assert!(pex.on_message(now + Duration::from_secs(49), by, false, &message).is_empty());
-        assert_eq!(pex.on_message(now + Duration::from_secs(51), by, false, &message).len(), 1);
+        assert_eq!(
+            pex.on_message(now, by, false, &message),
+            ["1.1.1.1:6881".parse().expect("an address")]
+        );
+        assert!(
+            pex.on_message(now + Duration::from_secs(49), by, false, &message)
+                .is_empty()
+        );
+        assert_eq!(
+            pex.on_message(now + Duration::from_secs(51), by, false, &message)
+                .len(),
+            1
+        );
     }
 }

@@ -14,7 +14,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {addr}: {cause} (another program may use it: choose another in node.listen)")]
+#[error(
+    "cannot listen on {addr}: {cause} (another program may use it: choose another in node.listen)"
+)]
 pub struct ListenError {
     /// The address.
     pub addr: SocketAddr,
@@ -30,7 +32,10 @@ fn socket(addr: SocketAddr, device: Option<&str>) -> io::Result<Socket> {
     socket.bind_device(device.map(str::as_bytes))?;
     #[cfg(not(target_os = "linux"))]
     if device.is_some() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "node.bind_device works on Linux only"));
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "node.bind_device works on Linux only",
+        ));
     }
     Ok(socket)
 }
@@ -51,10 +56,22 @@ pub(super) fn listen(addr: SocketAddr, device: Option<&str>) -> Result<TcpListen
 }
 
 /// Dials, from the listen address of the same family if that is no wildcard.
-pub(super) async fn dial(addr: SocketAddr, listen: &[SocketAddr], device: Option<&str>) -> io::Result<TcpStream> {
+pub(super) async fn dial(
+    addr: SocketAddr,
+    listen: &[SocketAddr],
+    device: Option<&str>,
+) -> io::Result<TcpStream> {
     let socket = socket(addr, device)?;
-    let any = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let source = listen.iter().map(SocketAddr::ip).find(|ip| ip.is_ipv4() == addr.is_ipv4()).unwrap_or(any);
+    let any = if addr.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let source = listen
+        .iter()
+        .map(SocketAddr::ip)
+        .find(|ip| ip.is_ipv4() == addr.is_ipv4())
+        .unwrap_or(any);
     if !source.is_unspecified() {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }

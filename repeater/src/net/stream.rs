@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::net::TcpStream;
 
 /// Unsent bytes the kernel may hold, so that a HAVE does not queue up behind megabytes of blocks.
-const NOTSENT_LOWAT: u32 = 512 * 1024;
+const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// A connected transport.
 #[derive(Debug)]

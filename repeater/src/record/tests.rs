@@ -13,7 +13,10 @@ fn header() -> Header {
         repeat: true,
         max_swarms: 4,
     };
-    Header { params: Params::new(limits, *b"-BS0000-recordedtest"), seed: 7 }
+    Header {
+        params: Params::new(limits, *b"-BS0000-recordedtest"),
+        seed: 7,
+    }
 }
 
 fn record(path: &Path, max: u64) -> usize {
@@ -32,14 +35,20 @@ fn record(path: &Path, max: u64) -> usize {
             pinned: true,
         };
         let inputs = vec![Input::Swarm(SwarmId(second as u32), known), Input::Timer];
-        let batch = Batch { now: Timestamp::from_millis(second * 1000), inputs };
+        let batch = Batch {
+            now: Timestamp::from_millis(second * 1000),
+            inputs,
+        };
         for input in batch.inputs.clone() {
             node.handle(batch.now, input);
         }
         while let Some(output) = node.poll_output() {
             answers.add(&output);
         }
-        if !recorder.append(&Frame { batch, outputs: answers.finish() }) {
+        if !recorder.append(&Frame {
+            batch,
+            outputs: answers.finish(),
+        }) {
             return second as usize;
         }
     }
@@ -52,14 +61,19 @@ fn a_recording_replays_byte_for_byte_and_tampering_shows() {
     let path = dir.path().join("log");
     assert_eq!(record(&path, u64::MAX), 50);
     assert_eq!(replay(&path).expect("same answers"), 50);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).expect("there").permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(&path).expect("there").permissions(),
+    );
     assert_eq!(mode & 0o777, 0o600);
 
     let mut bytes = std::fs::read(&path).expect("readable");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(&path, &bytes).expect("writable");
-    assert!(matches!(replay(&path), Err(RecordError::Differs { batch: 49 })));
+    assert!(matches!(
+        replay(&path),
+        Err(RecordError::Differs { batch: 49 })
+    ));
 
     std::fs::write(&path, &bytes[..last]).expect("writable");
     assert_eq!(replay(&path).expect("a torn last frame ends it"), 49);
@@ -83,6 +97,9 @@ fn f5_a_recording_is_not_written_through_a_symbolic_link() {
     let (target, link) = (dir.path().join("target"), dir.path().join("link"));
     std::fs::write(&target, "precious").expect("writable");
     std::os::unix::fs::symlink(&target, &link).expect("a link");
-    assert!(matches!(Recorder::create(&link, 1 << 20, &header()), Err(RecordError::File { .. })));
+    assert!(matches!(
+        Recorder::create(&link, 1 << 20, &header()),
+        Err(RecordError::File { .. })
+    ));
     assert_eq!(std::fs::read(&target).expect("readable"), b"precious");
 }

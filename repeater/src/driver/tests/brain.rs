@@ -24,7 +24,6 @@ struct Peer {
     all: bool,
     choking: bool,
     leased: BTreeSet<u32>,
-    told: BTreeSet<u32>,
 }
 
 #[derive(Debug)]
@@ -40,7 +39,7 @@ pub(super) struct Script {
     fetching: BTreeSet<u32>,
     held: BTreeMap<u32, u64>,
     retiring: BTreeSet<u32>,
-    pub(super) fetched: BTreeSet<u32>,
+    fetched: BTreeSet<u32>,
     waiting: Vec<SocketAddr>,
     out: VecDeque<Output>,
 }
@@ -72,19 +71,29 @@ impl Script {
                 let layout = geometry.map(|g| Layout::new(g.piece_length, g.total).expect("sound"));
                 self.swarm = Some((id, layout, hold));
                 self.out.push_back(Output::Join(id));
-                self.waiting.clone().into_iter().for_each(|addr| self.out.push_back(Output::Dial(id, addr)));
+                self.waiting
+                    .clone()
+                    .into_iter()
+                    .for_each(|addr| self.out.push_back(Output::Dial(id, addr)));
             }
             SwarmFact::Peers(addrs, _) => {
                 self.waiting.extend(&addrs);
-                addrs.into_iter().for_each(|addr| self.out.push_back(Output::Dial(id, addr)));
+                addrs
+                    .into_iter()
+                    .for_each(|addr| self.out.push_back(Output::Dial(id, addr)));
             }
             SwarmFact::Unnamed(_) | SwarmFact::Leave | SwarmFact::Scraped { .. } => {}
         }
     }
 
     fn conn_fact(&mut self, conn: ConnId, fact: ConnFact) {
-        let Some((_, layout, hold)) = self.swarm else { return };
-        let peer = self.peers.entry(conn).or_insert_with(|| Peer { choking: true, ..Peer::default() });
+        let Some((_, layout, hold)) = self.swarm else {
+            return;
+        };
+        let peer = self.peers.entry(conn).or_insert_with(|| Peer {
+            choking: true,
+            ..Peer::default()
+        });
         match fact {
             ConnFact::Connected { .. } => {
                 let have = match (layout, hold) {
@@ -92,16 +101,24 @@ impl Script {
                     (Some(_), Hold::Kept) => Shown::All,
                     (Some(_), Hold::Cache) => Shown::None,
                 };
-                self.order(conn, Order::Hello { have, role: Role::Peer });
+                self.order(
+                    conn,
+                    Order::Hello {
+                        have,
+                        role: Role::Peer,
+                    },
+                );
                 self.order(conn, Order::Unchoke(true));
                 self.order(conn, Order::Interested(hold == Hold::Cache));
                 let held: Vec<u32> = self.held.keys().copied().collect();
-                held.into_iter().for_each(|piece| self.order(conn, Order::Announce(piece)));
+                held.into_iter()
+                    .for_each(|piece| self.order(conn, Order::Announce(piece)));
             }
             ConnFact::HaveAll => peer.all = true,
             ConnFact::Bitfield(bits) => {
                 let count = layout.map_or(0, |layout| layout.piece_count);
-                let bits = bt_wire::bitfield::Bitfield::from_wire(&bits, count).expect("checked by the session");
+                let bits = bt_wire::bitfield::Bitfield::from_wire(&bits, count)
+                    .expect("checked by the session");
                 peer.all = bits.is_full();
                 peer.has = bits.iter_ones().collect();
             }
@@ -114,7 +131,9 @@ impl Script {
             }
             ConnFact::Served { piece, bytes } => {
                 let size = layout.map_or(0, |layout| layout.piece_size(piece));
-                let Some(served) = self.held.get_mut(&piece) else { return };
+                let Some(served) = self.held.get_mut(&piece) else {
+                    return;
+                };
                 *served += u64::from(bytes);
                 if self.retire && *served >= u64::from(size) {
                     self.held.remove(&piece);
@@ -123,34 +142,54 @@ impl Script {
                 }
             }
             ConnFact::Closed(_) => drop(self.peers.remove(&conn)),
-            _ => {}
+            ConnFact::Extended(_)
+            | ConnFact::HaveNone
+            | ConnFact::DontHave(_)
+            | ConnFact::Interested(_)
+            | ConnFact::Requested { .. }
+            | ConnFact::Refused { .. }
+            | ConnFact::Received { .. }
+            | ConnFact::LeaseLow { .. } => {}
         }
     }
 
     fn lease(&mut self) {
-        let Some((_, Some(layout), Hold::Cache)) = self.swarm else { return };
+        let Some((_, Some(layout), Hold::Cache)) = self.swarm else {
+            return;
+        };
         let conns: Vec<ConnId> = self.peers.keys().copied().collect();
         for &conn in &conns {
-            loop {
-                let Some(peer) = self.peers.get(&conn) else { break };
+            while let Some(peer) = self.peers.get(&conn) {
                 let full = peer.leased.len() as u64 * u64::from(layout.piece_length) >= LEASED;
                 let busy = self.fetching.len() + self.held.len() + self.retiring.len();
                 if peer.choking || full || busy >= self.room {
                     break;
                 }
-                let free = |piece: &u32| !self.fetching.contains(piece) && !self.fetched.contains(piece);
-                let piece = (0..layout.piece_count).filter(free).find(|piece| peer.all || peer.has.contains(piece));
+                let free =
+                    |piece: &u32| !self.fetching.contains(piece) && !self.fetched.contains(piece);
+                let piece = (0..layout.piece_count)
+                    .filter(free)
+                    .find(|piece| peer.all || peer.has.contains(piece));
                 let Some(piece) = piece else { break };
                 let announce: Arc<[ConnId]> = conns
                     .iter()
-                    .filter(|other| **other != conn && self.peers.get(other).is_some_and(|peer| !peer.all))
+                    .filter(|other| {
+                        **other != conn && self.peers.get(other).is_some_and(|peer| !peer.all)
+                    })
                     .copied()
                     .collect();
                 self.fetching.insert(piece);
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.leased.insert(piece);
                 }
-                self.order(conn, Order::Fetch(Fetch { piece, blocks: 0..layout.block_count(piece), announce }));
+                self.order(
+                    conn,
+                    Order::Fetch(Fetch {
+                        piece,
+                        blocks: 0..layout.block_count(piece),
+                        announce,
+                    }),
+                );
             }
         }
     }
@@ -160,7 +199,9 @@ impl Brain for Script {
     fn handle(&mut self, _now: Timestamp, input: Input) {
         match input {
             Input::Swarm(id, fact) => self.swarm_fact(id, fact),
-            Input::Conn(conn, facts) => facts.into_iter().for_each(|fact| self.conn_fact(conn, fact)),
+            Input::Conn(conn, facts) => facts
+                .into_iter()
+                .for_each(|fact| self.conn_fact(conn, fact)),
             Input::Piece(_, piece, PieceFact::Checked { ok, .. }) => {
                 self.fetching.remove(&piece);
                 if ok {

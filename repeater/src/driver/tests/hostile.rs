@@ -39,7 +39,9 @@ impl Raw {
             self.0.read_exact(&mut frame).await.ok()?;
             Message::parse(frame.into()).ok()
         };
-        tokio::time::timeout(SOON, read).await.expect("an answer or an end")
+        tokio::time::timeout(SOON, read)
+            .await
+            .expect("an answer or an end")
     }
 
     async fn is_closed(&mut self) -> bool {
@@ -50,12 +52,19 @@ impl Raw {
 
 fn shake(content: &Content, id: u8) -> [u8; LENGTH] {
     let info_hash = content.meta.info_hash();
-    Handshake { reserved: Reserved::ours(false), info_hash, peer_id: PeerId([id; 20]) }.encode()
+    Handshake {
+        reserved: Reserved::ours(false),
+        info_hash,
+        peer_id: PeerId([id; 20]),
+    }
+    .encode()
 }
 
 async fn ends(stream: &mut TcpStream) {
     let mut rest = Vec::new();
-    let end = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.expect("closed in time");
+    let end = tokio::time::timeout(SOON, stream.read_to_end(&mut rest))
+        .await
+        .expect("closed in time");
     assert!(end.map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |_| true));
     assert!(rest.is_empty(), "nothing was told");
 }
@@ -65,11 +74,17 @@ async fn b13_unknown_infohashes_and_ourselves_are_turned_away_untold() {
     let (content, other) = (content(1 << 18, 1 << 16), content(1 << 17, 1 << 16));
     let seed = Peer::seed(&content).await;
     let mut stranger = TcpStream::connect(seed.addr()).await.expect("listens");
-    stranger.write_all(&shake(&other, b'X')).await.expect("open");
+    stranger
+        .write_all(&shake(&other, b'X'))
+        .await
+        .expect("open");
     ends(&mut stranger).await;
     assert!(counter("btslave_handshakes_refused_total{reason=\"unknown_infohash\"}") > 0);
     let mut mirror = TcpStream::connect(seed.addr()).await.expect("listens");
-    mirror.write_all(&shake(&content, b'S')).await.expect("open");
+    mirror
+        .write_all(&shake(&content, b'S'))
+        .await
+        .expect("open");
     ends(&mut mirror).await;
     assert!(counter("btslave_handshakes_refused_total{reason=\"ourselves\"}") > 0);
     let mut web = TcpStream::connect(seed.addr()).await.expect("listens");
@@ -83,7 +98,10 @@ async fn b1_a_length_bomb_is_dropped_on_its_header() {
     let content = content(1 << 18, 1 << 16);
     let seed = Peer::seed(&content).await;
     let mut raw = Raw::dial(seed.addr(), &content).await;
-    raw.0.write_all(&[0xff, 0xff, 0xff, 0xff, 7]).await.expect("open");
+    raw.0
+        .write_all(&[0xff, 0xff, 0xff, 0xff, 7])
+        .await
+        .expect("open");
     assert!(raw.is_closed().await);
     assert!(counter("btslave_violations_total{kind=\"bad_frame\"}") > 0);
 }
@@ -93,11 +111,17 @@ async fn b2_b4_bad_bitfields_and_impossible_requests_end_the_connection() {
     let content = content(1 << 18, 1 << 16);
     let seed = Peer::seed(&content).await;
     let mut raw = Raw::dial(seed.addr(), &content).await;
-    raw.send(&Message::Bitfield(Bytes::from_static(&[0xff]))).await;
+    raw.send(&Message::Bitfield(Bytes::from_static(&[0xff])))
+        .await;
     assert!(raw.is_closed().await);
     assert!(counter("btslave_violations_total{kind=\"bad_bitfield\"}") > 0);
     let mut raw = Raw::dial(seed.addr(), &content).await;
-    raw.send(&Message::Request(BlockRef { piece: 3, begin: 65_535, length: 2 })).await;
+    raw.send(&Message::Request(BlockRef {
+        piece: 3,
+        begin: 65_535,
+        length: 2,
+    }))
+    .await;
     assert!(raw.is_closed().await);
     assert!(counter("btslave_violations_total{kind=\"bad_request\"}") > 0);
 }
@@ -110,7 +134,11 @@ async fn b5_a_flood_of_requests_by_one_who_never_reads_ends() {
     raw.send(&Message::Interested).await;
     let mut flood = BytesMut::new();
     for at in 0..1000u32 {
-        let block = BlockRef { piece: at % 4, begin: at % 16 * 16_384, length: 16_384 };
+        let block = BlockRef {
+            piece: at % 4,
+            begin: at % 16 * 16_384,
+            length: 16_384,
+        };
         Message::Request(block).encode(&mut flood);
     }
     let flooding = async {
@@ -121,7 +149,12 @@ async fn b5_a_flood_of_requests_by_one_who_never_reads_ends() {
         }
         false
     };
-    assert!(tokio::time::timeout(SOON, flooding).await.expect("cut off in time"), "a million requests were taken");
+    assert!(
+        tokio::time::timeout(SOON, flooding)
+            .await
+            .expect("cut off in time"),
+        "a million requests were taken"
+    );
     assert!(counter("btslave_violations_total{kind=\"request_flood\"}") > 0);
 }
 
@@ -153,7 +186,12 @@ async fn raw_seed(listener: TcpListener, content: &Content, bytes: Vec<u8>) {
     raw.send(&Message::HaveAll).await;
     raw.send(&Message::Unchoke).await;
     while let Some(message) = raw.next().await {
-        if let Message::Request(BlockRef { piece, begin, length }) = message {
+        if let Message::Request(BlockRef {
+            piece,
+            begin,
+            length,
+        }) = message
+        {
             let at = piece as usize * content.meta.piece_length as usize + begin as usize;
             let data = Bytes::copy_from_slice(&bytes[at..at + length as usize]);
             raw.send(&Message::Piece { piece, begin, data }).await;
@@ -174,7 +212,11 @@ async fn b7_poisoned_pieces_are_neither_held_nor_announced() {
     let before = counter("btslave_hash_failures_total");
     let mut master = Raw::dial(relay.addr(), &content).await;
     let fact = SwarmFact::Peers(vec![poisoner], PeerSource::User);
-    relay.engine.swarm_fact(relay.swarm, fact).await.expect("runs");
+    relay
+        .engine
+        .swarm_fact(relay.swarm, fact)
+        .await
+        .expect("runs");
     let watch = async {
         let mut told = Vec::new();
         while told.len() < 2 {
@@ -210,21 +252,38 @@ async fn b9_wrong_metadata_is_refused_and_its_giver_not_asked_again() {
     for _ in 0..2 {
         let mut liar = Raw::dial(peer.addr(), &content).await;
         let hello = ExtendedHandshake {
-            m: ExtensionIds { ut_metadata: Some(3), ..ExtensionIds::default() },
+            m: ExtensionIds {
+                ut_metadata: Some(3),
+                ..ExtensionIds::default()
+            },
             metadata_size: Some(METADATA_PIECE),
             ..ExtendedHandshake::default()
         };
-        liar.send(&Message::Extended { id: 0, payload: hello.encode().into() }).await;
+        liar.send(&Message::Extended {
+            id: 0,
+            payload: hello.encode().into(),
+        })
+        .await;
         liar.send(&Message::Interested).await;
         let listen = async {
             while let Some(message) = liar.next().await {
-                let Message::Extended { id: 3, payload } = message else { continue };
+                let Message::Extended { id: 3, payload } = message else {
+                    continue;
+                };
                 if let Ok(MetadataMessage::Request { piece }) = MetadataMessage::parse(&payload) {
                     asked += 1;
                     let data = Bytes::from(vec![b'd'; METADATA_PIECE as usize]);
-                    let data = MetadataMessage::Data { piece, total_size: METADATA_PIECE, data };
+                    let data = MetadataMessage::Data {
+                        piece,
+                        total_size: METADATA_PIECE,
+                        data,
+                    };
                     let id = bt_wire::extension::UT_METADATA;
-                    liar.send(&Message::Extended { id, payload: data.encode().into() }).await;
+                    liar.send(&Message::Extended {
+                        id,
+                        payload: data.encode().into(),
+                    })
+                    .await;
                 }
             }
         };
@@ -233,5 +292,12 @@ async fn b9_wrong_metadata_is_refused_and_its_giver_not_asked_again() {
     }
     assert_eq!(asked, 1);
     assert!(counter("btslave_metadata_wrong_total") > 0);
-    assert!(peer.engine.swarms().get(peer.swarm).expect("known").torrent().is_none());
+    assert!(
+        peer.engine
+            .swarms()
+            .get(peer.swarm)
+            .expect("known")
+            .torrent()
+            .is_none()
+    );
 }

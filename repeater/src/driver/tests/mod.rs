@@ -17,9 +17,15 @@ use brain::Script;
 /// What the counters of this process say. All tests share them, so they only ever grow.
 fn counter(name: &str) -> u64 {
     static HANDLE: OnceLock<metrics_exporter_prometheus::PrometheusHandle> = OnceLock::new();
-    let install = || metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().expect("the only one");
+    let install = || {
+        metrics_exporter_prometheus::PrometheusBuilder::new()
+            .install_recorder()
+            .expect("the only one")
+    };
     let text = HANDLE.get_or_init(install).render();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0, |number| number.parse().expect("a number"))
 }
 
@@ -38,9 +44,17 @@ fn content(len: usize, piece_length: u32) -> Content {
         bytes.extend_from_slice(&state.to_le_bytes());
     }
     bytes.truncate(len);
-    let pieces = bytes.chunks(piece_length as usize).map(|piece| Sha1::digest(piece).into());
-    let torrent = MetainfoBuilder::single("test", len as u64, piece_length).pieces(pieces).build().expect("sound");
-    Content { meta: Metainfo::from_torrent(torrent).expect("sound"), bytes: bytes.into() }
+    let pieces = bytes
+        .chunks(piece_length as usize)
+        .map(|piece| Sha1::digest(piece).into());
+    let torrent = MetainfoBuilder::single("test", len as u64, piece_length)
+        .pieces(pieces)
+        .build()
+        .expect("sound");
+    Content {
+        meta: Metainfo::from_torrent(torrent).expect("sound"),
+        bytes: bytes.into(),
+    }
 }
 
 struct Peer {
@@ -80,7 +94,12 @@ impl Peer {
             Box::new(Script::new(params, room, retire))
         });
         let (engine, events) = started.expect("starts");
-        Self { engine, events, dir, swarm: SwarmId(0) }
+        Self {
+            engine,
+            events,
+            dir,
+            swarm: SwarmId(0),
+        }
     }
 
     async fn joined(mut self) -> Self {
@@ -93,13 +112,26 @@ impl Peer {
         let torrent = Torrent::new(content.meta.clone()).expect("joinable");
         let add = Add::from_metainfo(content.meta.clone(), Origin::User).expect("joinable");
         let kept = Arc::new(MemoryContent::new(content.bytes.clone(), torrent.layout));
-        peer.engine.keep(add, torrent, kept).await.expect("the bytes are right");
+        peer.engine
+            .keep(add, torrent, kept)
+            .await
+            .expect("the bytes are right");
         peer.joined().await
     }
 
-    async fn relay(content: &Content, id: u8, cache: u64, memory: u64, room: usize, retire: bool) -> Self {
+    async fn relay(
+        content: &Content,
+        id: u8,
+        cache: u64,
+        memory: u64,
+        room: usize,
+        retire: bool,
+    ) -> Self {
         let peer = Self::start(id, cache, memory, room, retire);
-        peer.engine.add(Add::from_metainfo(content.meta.clone(), Origin::User).expect("joinable")).await.expect("runs");
+        peer.engine
+            .add(Add::from_metainfo(content.meta.clone(), Origin::User).expect("joinable"))
+            .await
+            .expect("runs");
         peer.joined().await
     }
 
@@ -109,7 +141,17 @@ impl Peer {
 
     async fn dial(&self, other: &Self) {
         let fact = SwarmFact::Peers(vec![other.addr()], PeerSource::User);
-        self.engine.swarm_fact(self.swarm, fact).await.expect("runs");
+        self.engine
+            .swarm_fact(self.swarm, fact)
+            .await
+            .expect("runs");
+    }
+
+    /// Until the brain has heard of this many connections.
+    async fn until_connections(&self, connections: u32) {
+        while self.engine.view().await.expect("runs").node.connections < connections {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Pieces verified so far, by the script.
@@ -123,8 +165,15 @@ impl Peer {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(60), all).await.is_err() {
-            panic!("{} of {pieces} pieces: {:?}", self.pieces().await, self.engine.view().await);
+        if tokio::time::timeout(Duration::from_secs(60), all)
+            .await
+            .is_err()
+        {
+            panic!(
+                "{} of {pieces} pieces: {:?}",
+                self.pieces().await,
+                self.engine.view().await
+            );
         }
     }
 }
@@ -139,6 +188,7 @@ async fn a_small_cache_relays_a_large_torrent_and_stays_within_its_cap() {
     let relay = Peer::relay(&content, b'R', cap, 2 << 20, 14, true).await;
     let sink = Peer::relay(&content, b'K', 64 << 20, 64 << 20, usize::MAX, false).await;
     sink.dial(&relay).await;
+    relay.until_connections(1).await;
     relay.dial(&seed).await;
     let cache_file = relay.dir.path().join("cache.bin");
     let sampler = async {
@@ -154,7 +204,10 @@ async fn a_small_cache_relays_a_large_torrent_and_stays_within_its_cap() {
         () = sink.until_pieces(pieces) => {}
     }
     let usage = relay.engine.cache_usage();
-    assert!(usage.high_water_bytes <= cap && usage.high_water_bytes > 2 << 20, "{usage:?}");
+    assert!(
+        usage.high_water_bytes <= cap && usage.high_water_bytes > 2 << 20,
+        "{usage:?}"
+    );
     for peer in [&seed, &relay, &sink] {
         peer.engine.shutdown(Duration::from_secs(5)).await;
         assert_eq!(peer.engine.view().await.err(), Some(Stopped));
@@ -166,13 +219,21 @@ async fn a_limited_line_is_kept_and_an_unlimited_one_is_not_metered() {
     let content = content(2 << 20, 128 * 1024);
     let seed = Peer::seed(&content).await;
     let slow = Peer::relay(&content, b'R', 64 << 20, 64 << 20, usize::MAX, false).await;
-    let rates = swarm_core::io::Rates { upload: None, download: Some(1 << 20), master_share: 0.5 };
+    let rates = swarm_core::io::Rates {
+        upload: None,
+        download: Some(1 << 20),
+        master_share: 0.5,
+    };
     slow.engine.network.meter.set(&rates);
     let started = Instant::now();
     slow.dial(&seed).await;
     slow.until_pieces(16).await;
     // The rate is a promise of the bucket, so the least time is exact: 2 MiB at 1 MiB/s, less one burst.
-    assert!(started.elapsed() >= Duration::from_millis(1900), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() >= Duration::from_millis(1900),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,7 +253,12 @@ async fn a_magnet_link_fetches_its_metadata_and_then_the_content() {
     let mut peer = peer.joined().await;
     peer.dial(&seed).await;
     while peer.events.next().await != EngineEvent::MetadataReady(peer.swarm) {}
-    let torrent = peer.engine.swarms().get(peer.swarm).and_then(|swarm| swarm.torrent().cloned()).expect("known now");
+    let torrent = peer
+        .engine
+        .swarms()
+        .get(peer.swarm)
+        .and_then(|swarm| swarm.torrent().cloned())
+        .expect("known now");
     assert_eq!(torrent.meta.info_bytes, content.meta.info_bytes);
     // The script dials again when it hears of the geometry.
     peer.until_pieces(64).await;
@@ -208,7 +274,10 @@ async fn kept_content_that_is_not_what_it_says_is_refused() {
     let kept = Arc::new(MemoryContent::new(bytes.into(), torrent.layout));
     let add = Add::from_metainfo(content.meta.clone(), Origin::User).expect("joinable");
     let refused = peer.engine.keep(add, torrent, kept).await;
-    assert!(matches!(refused, Err(KeepError::Mismatch { piece: 1 })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(KeepError::Mismatch { piece: 1 })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -218,5 +287,38 @@ async fn a_taken_address_is_an_error_that_names_it() {
     let mut second = config(&dir, 2, 1 << 20, 1 << 20);
     second.listen = first.listen_addrs().to_vec();
     let error = Engine::start(second).expect_err("taken").to_string();
-    assert!(error.contains(&first.listen_addrs()[0].to_string()), "{error}");
+    assert!(
+        error.contains(&first.listen_addrs()[0].to_string()),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_run_of_the_real_brain_replays_byte_for_byte() {
+    let content = content(1 << 20, 64 * 1024);
+    let seed = Peer::seed(&content).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("recording");
+    let mut config = config(&dir, b'N', 8 << 20, 4 << 20);
+    config.record = Some((path.clone(), 64 << 20));
+    let (engine, events) = Engine::start(config).expect("starts");
+    let add = Add {
+        pinned: true,
+        ..Add::from_metainfo(content.meta.clone(), Origin::User).expect("joinable")
+    };
+    let swarm = engine.add(add).await.expect("runs");
+    let peer = Peer {
+        engine,
+        events,
+        dir,
+        swarm,
+    }
+    .joined()
+    .await;
+    peer.dial(&seed).await;
+    peer.until_connections(1).await;
+    peer.engine.set_paused(true).await.expect("runs");
+    peer.engine.shutdown(Duration::from_secs(5)).await;
+    let batches = crate::record::replay(&path).expect("the same answers");
+    assert!(batches >= 4, "{batches} batches");
 }

@@ -27,11 +27,22 @@ impl Conn {
 
     fn try_fetch(&mut self, now: Timestamp, until: Instant, fetch: Fetch) {
         let piece = fetch.piece;
-        let Some((torrent, hash)) = self.torrent.as_ref().and_then(|t| Some((t, t.piece_hash(piece)?))) else {
+        let Some((torrent, hash)) = self
+            .torrent
+            .as_ref()
+            .and_then(|t| Some((t, t.piece_hash(piece)?)))
+        else {
             return self.session.lease_lost(now, piece, LeaseEnd::NoRoom);
         };
-        let (size, length) = (torrent.layout.piece_size(piece), torrent.layout.piece_length);
-        match self.net.cache.begin((self.swarm.id, piece), size, length, hash, &self.waiter) {
+        let (size, length) = (
+            torrent.layout.piece_size(piece),
+            torrent.layout.piece_length,
+        );
+        match self
+            .net
+            .cache
+            .begin((self.swarm.id, piece), size, length, hash, &self.waiter)
+        {
             Ok(Begin::Ready(fetching)) => {
                 fetching.announce_to(&fetch.announce);
                 let blocks = fetching.missing_part(fetch.blocks.clone());
@@ -40,7 +51,8 @@ impl Conn {
                     return;
                 }
                 self.leases.insert(piece, fetching);
-                self.session.on_order(now, Order::Fetch(Fetch { blocks, ..fetch }));
+                self.session
+                    .on_order(now, Order::Fetch(Fetch { blocks, ..fetch }));
             }
             Ok(Begin::Wait) => self.waiting.push_back((until, fetch)),
             Ok(Begin::NoRoom) | Err(_) => {
@@ -59,8 +71,14 @@ impl Conn {
     }
 
     pub(super) fn expire_waiting(&mut self, now: Timestamp) {
-        while self.waiting.front().is_some_and(|(until, _)| *until <= Instant::now()) {
-            let Some((_, fetch)) = self.waiting.pop_front() else { return };
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(until, _)| *until <= Instant::now())
+        {
+            let Some((_, fetch)) = self.waiting.pop_front() else {
+                return;
+            };
             metrics::counter!("btslave_cache_no_room_total").increment(1);
             self.session.lease_lost(now, fetch.piece, LeaseEnd::NoRoom);
         }
@@ -96,12 +114,19 @@ impl Conn {
                 break;
             }
             let limited = self.net.meter.down.is_limited();
-            let most = if limited { self.down.granted as usize } else { BURST };
+            let most = if limited {
+                self.down.granted as usize
+            } else {
+                BURST
+            };
             match self.reader.read(&self.stream, most) {
                 Ok(got) => {
                     read += got;
                     if limited {
-                        self.down.granted = self.down.granted.saturating_sub(u32::try_from(got).unwrap_or(u32::MAX));
+                        self.down.granted = self
+                            .down
+                            .granted
+                            .saturating_sub(u32::try_from(got).unwrap_or(u32::MAX));
                     }
                     self.take_incoming()?;
                 }
@@ -120,19 +145,29 @@ impl Conn {
                 Ok(None) => return Ok(()),
                 Err(error) => {
                     tracing::debug!(conn = self.id.0, addr = %self.addr, %error, "closed");
-                    metrics::counter!("btslave_violations_total", "kind" => "bad_frame").increment(1);
+                    metrics::counter!("btslave_violations_total", "kind" => "bad_frame")
+                        .increment(1);
                     return Err(CloseReason::Protocol);
                 }
             };
             match incoming {
                 Incoming::Message(message) => {
                     tracing::trace!(conn = self.id.0, ?message, "received");
-                    self.session.on_message(now, message).map_err(|violation| self.violated(&violation))?;
+                    self.session
+                        .on_message(now, message)
+                        .map_err(|violation| self.violated(&violation))?;
                 }
                 Incoming::BlockBegins(at) => {
-                    let verdict = self.session.on_block(now, at).map_err(|violation| self.violated(&violation))?;
+                    let verdict = self
+                        .session
+                        .on_block(now, at)
+                        .map_err(|violation| self.violated(&violation))?;
                     let wanted = verdict == BlockVerdict::Wanted;
-                    let into = if wanted { self.leases.get(&at.piece).cloned() } else { None };
+                    let into = if wanted {
+                        self.leases.get(&at.piece).cloned()
+                    } else {
+                        None
+                    };
                     self.reader.block_goes(Block { at, into });
                 }
                 Incoming::BlockEnds(block) => self.block_ends(block),
@@ -141,7 +176,10 @@ impl Conn {
     }
 
     fn block_ends(&mut self, block: Block) {
-        self.net.counters.down.fetch_add(block.at.length.into(), Ordering::Relaxed);
+        self.net
+            .counters
+            .down
+            .fetch_add(block.at.length.into(), Ordering::Relaxed);
         let Some(fetching) = block.into else { return };
         match fetching.finish_block(block.at.begin / bt_wire::layout::BLOCK) {
             Arrival::More => {}

@@ -44,7 +44,12 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(conn: ConnId) -> Self {
-        Self { conn, buf: vec![0; BUFFER], filled: 0..0, block: None }
+        Self {
+            conn,
+            buf: vec![0; BUFFER],
+            filled: 0..0,
+            block: None,
+        }
     }
 
     /// Where the block that began shall go.
@@ -59,10 +64,14 @@ impl Reader {
             return Ok(self.continue_block());
         }
         let bytes = &self.buf[self.filled.clone()];
-        let Some(prefix) = bytes.first_chunk::<4>() else { return Ok(None) };
+        let Some(prefix) = bytes.first_chunk::<4>() else {
+            return Ok(None);
+        };
         let length = frame_length(*prefix)?;
         if length > 9 && bytes.get(4) == Some(&7) {
-            let Some(header) = bytes.first_chunk::<PIECE_HEADER>() else { return Ok(None) };
+            let Some(header) = bytes.first_chunk::<PIECE_HEADER>() else {
+                return Ok(None);
+            };
             let [_, _, _, _, _, p0, p1, p2, p3, b0, b1, b2, b3] = *header;
             let at = BlockRef {
                 piece: u32::from_be_bytes([p0, p1, p2, p3]),
@@ -110,7 +119,9 @@ impl Reader {
         if *left > 0 {
             return None;
         }
-        self.block.take().map(|(block, _)| Incoming::BlockEnds(block))
+        self.block
+            .take()
+            .map(|(block, _)| Incoming::BlockEnds(block))
     }
 
     /// Reads once, at most `most` bytes. A block under way is read into its piece, what follows it into our buffer.
@@ -129,7 +140,10 @@ impl Reader {
             let rest = most.saturating_sub(*left as usize).min(spare.len());
             let into_piece = |target: &mut [u8]| {
                 let len = target.len().min(most);
-                stream.try_read_vectored(&mut [IoSliceMut::new(&mut target[..len]), IoSliceMut::new(&mut spare[..rest])])
+                stream.try_read_vectored(&mut [
+                    IoSliceMut::new(&mut target[..len]),
+                    IoSliceMut::new(&mut spare[..rest]),
+                ])
             };
             read = fetching.fill(self.conn, range, into_piece);
             match &read {
@@ -150,7 +164,11 @@ impl Reader {
                 got
             }
         };
-        if got == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(got) }
+        if got == 0 {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(got)
+        }
     }
 
     /// Room at the end of the buffer: moved to the front, or grown when one frame fills all of it.

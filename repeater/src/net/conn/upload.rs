@@ -26,17 +26,23 @@ impl Conn {
                 if !self.writer.has_room_for_messages() {
                     return;
                 }
-                let Some(message) = self.session.poll_message(now) else { break };
+                let Some(message) = self.session.poll_message(now) else {
+                    break;
+                };
                 self.writer.message(&message);
             }
             if !self.writer.has_room_for_blocks() || self.reading + self.later.len() >= MAX_READS {
                 return;
             }
-            let Some(length) = self.session.next_block_len() else { return };
+            let Some(length) = self.session.next_block_len() else {
+                return;
+            };
             if !self.may_send(length) {
                 return;
             }
-            let Some(block) = self.session.poll_block() else { return };
+            let Some(block) = self.session.poll_block() else {
+                return;
+            };
             self.send_block(now, block);
         }
     }
@@ -49,8 +55,13 @@ impl Conn {
         }
         let need = length.saturating_add(PIECE_HEADER as u32);
         if self.up.granted < need && self.up.asked == 0 {
-            let all = self.session.upload_backlog().clamp(need.into(), MAX_ASK.max(need.into()));
-            let ask = u32::try_from(all).unwrap_or(need).saturating_sub(self.up.granted);
+            let all = self
+                .session
+                .upload_backlog()
+                .clamp(need.into(), MAX_ASK.max(need.into()));
+            let ask = u32::try_from(all)
+                .unwrap_or(need)
+                .saturating_sub(self.up.granted);
             let granted = line.request(self.id, ask);
             self.up.granted += granted;
             self.up.asked = ask - granted;
@@ -64,17 +75,33 @@ impl Conn {
 
     fn send_block(&mut self, now: Timestamp, block: BlockRef) {
         if let Some(kept) = self.swarm.kept() {
-            if self.kept.as_ref().is_none_or(|(piece, _)| *piece != block.piece) {
-                self.kept = kept.read(block.piece).ok().map(|bytes| (block.piece, bytes));
+            if self
+                .kept
+                .as_ref()
+                .is_none_or(|(piece, _)| *piece != block.piece)
+            {
+                self.kept = kept
+                    .read(block.piece)
+                    .ok()
+                    .map(|bytes| (block.piece, bytes));
             }
-            let (begin, end) = (block.begin as usize, block.begin as usize + block.length as usize);
+            let (begin, end) = (
+                block.begin as usize,
+                block.begin as usize + block.length as usize,
+            );
             match &self.kept {
-                Some((_, bytes)) if end <= bytes.len() => self.writer.block(block, bytes.slice(begin..end)),
+                Some((_, bytes)) if end <= bytes.len() => {
+                    self.writer.block(block, bytes.slice(begin..end))
+                }
                 Some(_) | None => self.session.block_unavailable(now, block),
             }
             return;
         }
-        let wanted = Wanted { key: (self.swarm.id, block.piece), begin: block.begin, len: block.length };
+        let wanted = Wanted {
+            key: (self.swarm.id, block.piece),
+            begin: block.begin,
+            len: block.length,
+        };
         match self.net.cache.block(wanted, &self.waiter) {
             Lookup::Here(bytes) => self.writer.block(block, bytes),
             Lookup::Reading => self.reading += 1,
@@ -86,7 +113,11 @@ impl Conn {
     /// The disk tier answered.
     pub(super) fn block_was_read(&mut self, now: Timestamp, wanted: Wanted, bytes: Option<Bytes>) {
         self.reading = self.reading.saturating_sub(1);
-        let block = BlockRef { piece: wanted.key.1, begin: wanted.begin, length: wanted.len };
+        let block = BlockRef {
+            piece: wanted.key.1,
+            begin: wanted.begin,
+            length: wanted.len,
+        };
         match bytes {
             // Withdrawn meanwhile: the request was answered by a reject already.
             Some(_) if !self.session.announced().get(block.piece) => {}
@@ -120,18 +151,28 @@ impl Conn {
         let overhead = self.writer.take_overhead();
         self.overhead(overhead);
         if overhead > 0 {
-            self.net.meter.up.spend(self.id, u32::try_from(overhead).unwrap_or(u32::MAX));
+            self.net
+                .meter
+                .up
+                .spend(self.id, u32::try_from(overhead).unwrap_or(u32::MAX));
         }
         if self.writer.messages_are_out()
             && let Some(since) = self.forwarding.take()
         {
-            let name = if self.master { "btslave_forward_seconds" } else { "btslave_announce_seconds" };
+            let name = if self.master {
+                "btslave_forward_seconds"
+            } else {
+                "btslave_announce_seconds"
+            };
             metrics::histogram!(name).record(since.elapsed());
         }
         if !self.done.is_empty() {
             let now = self.now();
             for block in self.done.drain(..) {
-                self.net.counters.up.fetch_add(block.length.into(), Ordering::Relaxed);
+                self.net
+                    .counters
+                    .up
+                    .fetch_add(block.length.into(), Ordering::Relaxed);
                 self.session.wrote_block(now, block);
             }
         }

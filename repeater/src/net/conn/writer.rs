@@ -18,7 +18,12 @@ const MAX_MESSAGES: usize = 64 * 1024;
 #[derive(Debug)]
 enum Chunk {
     Small(Bytes),
-    Block { block: BlockRef, header: [u8; PIECE_HEADER], sent: usize, bytes: Bytes },
+    Block {
+        block: BlockRef,
+        header: [u8; PIECE_HEADER],
+        sent: usize,
+        bytes: Bytes,
+    },
 }
 
 /// The queue in front of one socket.
@@ -78,7 +83,12 @@ impl Writer {
     pub(super) fn block(&mut self, block: BlockRef, bytes: Bytes) {
         self.block_bytes += bytes.len();
         let header = piece_header(block.piece, block.begin, block.length);
-        self.queue.push_back(Chunk::Block { block, header, sent: 0, bytes });
+        self.queue.push_back(Chunk::Block {
+            block,
+            header,
+            sent: 0,
+            bytes,
+        });
     }
 
     /// Writes as much as the socket takes. Blocks that went out whole are appended to `done`.
@@ -96,7 +106,12 @@ impl Writer {
                 }
                 match chunk {
                     Chunk::Small(bytes) => slices[count] = IoSlice::new(bytes),
-                    Chunk::Block { header, sent, bytes, .. } => {
+                    Chunk::Block {
+                        header,
+                        sent,
+                        bytes,
+                        ..
+                    } => {
                         if *sent < PIECE_HEADER {
                             slices[count] = IoSlice::new(&header[*sent..]);
                             count += 1;
@@ -110,7 +125,9 @@ impl Writer {
             let wrote = match stream.try_write_vectored(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(wrote) => wrote,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && all > 0 => return Ok(all),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && all > 0 => {
+                    return Ok(all);
+                }
                 Err(error) => return Err(error),
             };
             self.advance(wrote, done);
@@ -124,7 +141,9 @@ impl Writer {
 
     fn advance(&mut self, mut wrote: usize, done: &mut Vec<BlockRef>) {
         while wrote > 0 {
-            let Some(front) = self.queue.front_mut() else { return };
+            let Some(front) = self.queue.front_mut() else {
+                return;
+            };
             let whole = wrote >= front.left();
             let part = wrote.min(front.left());
             wrote -= part;
@@ -134,7 +153,9 @@ impl Writer {
                     self.control_bytes -= part;
                     self.overhead += part;
                 }
-                Chunk::Block { block, sent, bytes, .. } => {
+                Chunk::Block {
+                    block, sent, bytes, ..
+                } => {
                     let head = part.min(PIECE_HEADER - *sent);
                     *sent += head;
                     bytes.advance(part - head);
@@ -162,7 +183,11 @@ mod tests {
     use super::*;
 
     fn block(piece: u32) -> BlockRef {
-        BlockRef { piece, begin: 0, length: 100 }
+        BlockRef {
+            piece,
+            begin: 0,
+            length: 100,
+        }
     }
 
     fn kinds(writer: &Writer) -> Vec<u32> {
