@@ -2,7 +2,7 @@
 
 mod create;
 
-use std::io::Read as _;
+use std::io::{BufWriter, Read as _, Write as _};
 use std::path::Path;
 
 use bt_wire::magnet::Magnet;
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::cli::Torrent;
 use crate::failure::Failure;
-use crate::show::{Page, bytes, cell};
+use crate::show::Page;
 use crate::{Io, printable};
 
 /// `torrent show --json`. What a magnet link does not say is null.
@@ -207,13 +207,16 @@ fn print(shown: &Shown, io: &mut Io<'_>) -> Result<(), Failure> {
     if let Some(why) = &shown.not_joinable {
         page.field("note", why);
     }
-    if let Some(files) = &shown.files {
-        page.title("FILES");
-        let rows = files
-            .iter()
-            .filter(|file| !file.padding)
-            .map(|file| vec![bytes(file.bytes), cell(printable(&file.path))]);
-        page.table(&[("SIZE", true), ("PATH", false)], rows.collect(), "None.");
+    let Some(files) = &shown.files else {
+        return io.text(&page.finish());
+    };
+    page.title("FILES");
+    io.text(&page.finish())?;
+    // There may be hundreds of thousands: no table in memory.
+    let mut out = BufWriter::new(&mut *io.out);
+    for file in files.iter().filter(|file| !file.padding) {
+        let (bytes, path) = (human_bytes(file.bytes), printable(&file.path));
+        writeln!(out, "{bytes:>10}  {path}").map_err(Failure::output)?;
     }
-    io.text(&page.finish())
+    out.flush().map_err(Failure::output)
 }
