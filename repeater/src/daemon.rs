@@ -136,32 +136,12 @@ impl Daemon {
             record,
             invert_need,
         } = options;
-        let dir = config.data_dir()?;
-        let store = open_store(dir.clone()).await?;
+        let store = open_store(config.data_dir()?).await?;
         let reading = store.clone();
         let (totals, paused) =
             blocking(move || Ok((reading.totals().unwrap_or_default(), reading.paused()?))).await?;
-        let engine_config = EngineConfig {
-            listen: config.node.listen.clone(),
-            device: None,
-            peer_id: peer_id()?,
-            limits: limits(&config),
-            min_free: config.cache.min_free,
-            data_dir: dir,
-            seed: random()?,
-            record,
-            invert_need,
-        };
-        let (engine, engine_events) = Engine::start(engine_config)?;
-        let source = config
-            .node
-            .listen
-            .iter()
-            .map(SocketAddr::ip)
-            .find(|ip| !ip.is_unspecified());
-        let http = Http::new(&HttpOptions {
-            local_address: source,
-        })?;
+        let (engine, engine_events) = Engine::start(engine_config(&config, record, invert_need)?)?;
+        let http = http_client(&config)?;
         let (feed_events, feed_inbox) = mpsc::channel(FEED_EVENTS);
         let (tracker_events, tracker_inbox) = mpsc::channel(TRACKER_EVENTS);
         let announce = config
@@ -202,13 +182,7 @@ impl Daemon {
         }
         shared.take_up_saved().await?;
         let api = shared.serve(&config, metrics).await?;
-        let listen: Vec<String> = shared
-            .engine
-            .listen_addrs()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        tracing::info!(listen = %listen.join(" "), api = ?api, data = %shared.store.path().display(), "btslave {} runs", env!("CARGO_PKG_VERSION"));
+        shared.say_hello(api);
         Ok(Self { shared, api })
     }
 
@@ -258,6 +232,17 @@ impl Daemon {
 }
 
 impl Shared {
+    fn say_hello(&self, api: Option<SocketAddr>) {
+        let listen: Vec<String> = self
+            .engine
+            .listen_addrs()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let (listen, data) = (listen.join(" "), self.store.path().display());
+        tracing::info!(%listen, ?api, %data, "btslave {} runs", env!("CARGO_PKG_VERSION"));
+    }
+
     fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -317,6 +302,31 @@ async fn open_store(dir: PathBuf) -> anyhow::Result<Store> {
         tracing::warn!("{note}");
     }
     Ok(store)
+}
+
+fn engine_config(
+    config: &Config,
+    record: Option<(PathBuf, u64)>,
+    invert_need: bool,
+) -> anyhow::Result<EngineConfig> {
+    Ok(EngineConfig {
+        listen: config.node.listen.clone(),
+        device: None,
+        peer_id: peer_id()?,
+        limits: limits(config),
+        min_free: config.cache.min_free,
+        data_dir: config.data_dir()?,
+        seed: random()?,
+        record,
+        invert_need,
+    })
+}
+
+/// HTTP goes out from where we listen, when that is one address.
+fn http_client(config: &Config) -> anyhow::Result<Http> {
+    let listen = config.node.listen.iter().map(SocketAddr::ip);
+    let local_address = listen.into_iter().find(|ip| !ip.is_unspecified());
+    Ok(Http::new(&HttpOptions { local_address })?)
 }
 
 /// The brain's limits.

@@ -1,5 +1,7 @@
 //! The offline commands, from the arguments to the text.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -86,20 +88,6 @@ async fn a_folder_becomes_a_torrent_and_a_magnet_link() {
     );
     assert_eq!(shown["web_seeds"], serde_json::json!(["http://w.example/"]));
 
-    let again = slavectl(&create).await;
-    assert_eq!(again.status, 1);
-    assert!(
-        again.err.contains("hint: name another with -o FILE"),
-        "{}",
-        again.err
-    );
-    let forced: Vec<&str> = create.iter().copied().chain(["--force"]).collect();
-    assert_eq!(
-        json(&forced).await,
-        made,
-        "the same content makes the same torrent"
-    );
-
     let link = json(&["torrent", "magnet", text(&file)]).await["magnet"]
         .as_str()
         .expect("a link")
@@ -115,6 +103,29 @@ async fn a_folder_becomes_a_torrent_and_a_magnet_link() {
         plain.out.contains("97.7 KiB in 4 pieces of 32.0 KiB") && plain.out.contains("sub/a.txt"),
         "{}",
         plain.out
+    );
+}
+
+#[tokio::test]
+async fn a_file_is_replaced_only_by_force_and_the_same_content_makes_the_same_torrent() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let content = dir.path().join("content");
+    std::fs::write(&content, "hello").expect("write");
+    let file = dir.path().join("t.torrent");
+    let create = ["torrent", "create", text(&content), "-o", text(&file)];
+    let made = json(&create).await;
+    let again = slavectl(&create).await;
+    assert_eq!(again.status, 1);
+    assert!(
+        again.err.contains("hint: name another with -o FILE"),
+        "{}",
+        again.err
+    );
+    let forced: Vec<&str> = create.iter().copied().chain(["--force"]).collect();
+    assert_eq!(
+        json(&forced).await,
+        made,
+        "the same content makes the same torrent"
     );
 }
 

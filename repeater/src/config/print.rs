@@ -48,13 +48,15 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut text = HEAD.to_owned();
         self.print_node(&mut text);
+        self.print_cache(&mut text);
         self.print_lists(&mut text);
+        self.print_friends(&mut text);
         self.print_rest(&mut text);
         text
     }
 
     fn print_node(&self, text: &mut String) {
-        let (node, limits, cache) = (&self.node, &self.limits, &self.cache);
+        let (node, limits) = (&self.node, &self.limits);
         section(
             text,
             "node",
@@ -95,6 +97,10 @@ impl Config {
                 ("schedule", "[]".to_owned(), "(not built yet: must be [])"),
             ],
         );
+    }
+
+    fn print_cache(&self, text: &mut String) {
+        let cache = &self.cache;
         let size = |bytes| quoted(&Size(Some(bytes)).to_string());
         section(
             text,
@@ -181,7 +187,7 @@ impl Config {
         }
     }
 
-    fn print_rest(&self, text: &mut String) {
+    fn print_friends(&self, text: &mut String) {
         let mode = match self.friends.mode {
             FriendsMode::Off => "off",
             FriendsMode::Known => "known",
@@ -217,6 +223,9 @@ impl Config {
                 ),
             ],
         );
+    }
+
+    fn print_rest(&self, text: &mut String) {
         let discovery = &self.discovery;
         section(
             text,

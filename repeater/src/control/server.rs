@@ -1,7 +1,6 @@
 //! The listener: HTTP/1 within limits, each connection a task.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,8 @@ use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,9 +65,16 @@ pub async fn serve(listener: TcpListener, api: Api, limits: Limits, stop: Cancel
             refused("connections");
             continue;
         };
+        let Ok(local) = stream.local_addr() else {
+            continue;
+        };
+        let ends = Ends {
+            remote: remote.ip(),
+            local: local.ip(),
+        };
         let (api, stop) = (api.clone(), stop.clone());
         tasks.spawn(async move {
-            connection(stream, remote, api, limits, stop).await;
+            connection(stream, ends, api, limits, stop).await;
             drop(permit);
         });
     }
@@ -76,19 +83,12 @@ pub async fn serve(listener: TcpListener, api: Api, limits: Limits, stop: Cancel
 }
 
 async fn connection(
-    stream: TcpStream,
-    remote: SocketAddr,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    ends: Ends,
     api: Api,
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let Ok(local) = stream.local_addr() else {
-        return;
-    };
-    let ends = Ends {
-        remote: remote.ip(),
-        local: local.ip(),
-    };
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let api = api.clone();
         async move { Ok::<_, Infallible>(api.answer(request.map(Body::new), ends).await) }

@@ -455,7 +455,7 @@ impl Shared {
 async fn connect(addresses: &[SocketAddr]) -> Result<String, String> {
     let mut why = String::new();
     for addr in addresses {
-        match tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(addr)).await {
+        match tokio::time::timeout(CONNECT, dial(*addr)).await {
             Ok(Ok(_)) => return Ok(format!("{addr} takes connections")),
             Ok(Err(e)) => {
                 why = format!("{addr}: {e}; does the client run, and listen on that port?")
@@ -464,4 +464,14 @@ async fn connect(addresses: &[SocketAddr]) -> Result<String, String> {
         }
     }
     Err(why)
+}
+
+async fn dial(addr: SocketAddr) -> std::io::Result<()> {
+    use tokio::net::TcpSocket;
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.connect(addr).await.map(drop)
 }

@@ -58,11 +58,7 @@ async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_slavectl_changed_survives_a_restart() {
-    let dir = tempfile::tempdir().expect("tempdir");
-    let daemon = start(base(dir.path())).await;
-    let control = daemon.control();
+async fn change_everything(control: &dyn Control) {
     let peer = SocketAddr::from(([127, 0, 0, 1], 9));
     let added = control
         .add_torrent(
@@ -107,6 +103,14 @@ async fn what_slavectl_changed_survives_a_restart() {
     };
     control.add_master(master).await.expect("served");
     control.pause(true).await.expect("paused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_slavectl_changed_survives_a_restart() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let daemon = start(base(dir.path())).await;
+    let control = daemon.control();
+    change_everything(&*control).await;
     let second = start_with(base(dir.path()), None)
         .await
         .expect_err("one daemon per data directory")

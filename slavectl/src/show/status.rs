@@ -1,6 +1,6 @@
 //! `status`: the node at a glance.
 
-use control_api::status::Status;
+use control_api::status::{FriendsStatus, Status};
 use control_api::units::{human_bytes, human_seconds};
 use owo_colors::Style;
 
@@ -40,6 +40,22 @@ fn head(status: &Status, page: &mut Page) {
     page.field("listening", &printable(&status.listen.join("  ")));
     page.field("peer id", &printable(&status.peer_id));
     page.field("peers", &format!("{} connected", status.connections));
+    traffic(status, page);
+    let cache = &status.cache;
+    let bar = page.bar(cache.used_bytes, cache.limit_bytes);
+    page.field(
+        "cache",
+        &format!(
+            "{bar}  {} of {}, {} pieces",
+            human_bytes(cache.used_bytes),
+            human_bytes(cache.limit_bytes),
+            cache.pieces
+        ),
+    );
+    friends(status.friends, page);
+}
+
+fn traffic(status: &Status, page: &mut Page) {
     let limit = status
         .upload_limit_bps
         .map(|limit| format!(" of {}/s", human_bytes(limit)))
@@ -78,18 +94,9 @@ fn head(status: &Status, page: &mut Page) {
             human_bytes(status.wasted_bytes)
         ),
     );
-    let cache = &status.cache;
-    let bar = page.bar(cache.used_bytes, cache.limit_bytes);
-    page.field(
-        "cache",
-        &format!(
-            "{bar}  {} of {}, {} pieces",
-            human_bytes(cache.used_bytes),
-            human_bytes(cache.limit_bytes),
-            cache.pieces
-        ),
-    );
-    let friends = &status.friends;
+}
+
+fn friends(friends: FriendsStatus, page: &mut Page) {
     if friends.known > 0 {
         page.field(
             "friends",

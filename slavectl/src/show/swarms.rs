@@ -1,6 +1,6 @@
 //! `swarms`: the list, one of them, and why.
 
-use control_api::swarms::{SwarmDetail, SwarmRow, Why};
+use control_api::swarms::{SwarmDetail, SwarmRow, TrackerRow, Why};
 use control_api::units::human_bytes;
 use owo_colors::Style;
 
@@ -110,8 +110,12 @@ pub(crate) fn detail(detail: &SwarmDetail, page: &mut Page) {
     );
     page.field("taken", &human_bytes(row.downloaded_bytes));
     page.field("named by", &printable(&detail.origins.join(", ")));
+    trackers(&detail.trackers, page);
+}
+
+fn trackers(trackers: &[TrackerRow], page: &mut Page) {
     page.title("TRACKERS");
-    let rows = detail.trackers.iter().map(|tracker| {
+    let rows = trackers.iter().map(|tracker| {
         let error = tracker.error.as_deref().map(name).unwrap_or_default();
         vec![
             cell(tracker.tier),

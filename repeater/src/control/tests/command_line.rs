@@ -1,0 +1,277 @@
+//! `slavectl` against the API as it is served.
+
+use super::super::server::Limits;
+use super::super::stub;
+use super::{Served, TOKEN, served};
+
+/// What a run of `slavectl` printed.
+struct Ran {
+    status: u8,
+    out: String,
+    err: String,
+}
+
+async fn slavectl(daemon: &Served, dir: &std::path::Path, args: &[&str]) -> Ran {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    let token = dir.join("token");
+    std::fs::write(&token, TOKEN).expect("token");
+    let api = format!("http://{}", daemon.addr);
+    let head = [
+        "slavectl",
+        "--api",
+        &api,
+        "--token-file",
+        token.to_str().expect("path"),
+    ];
+    let args = head.iter().chain(args).map(std::ffi::OsString::from);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut io = slavectl::Io {
+        out: &mut out,
+        err: &mut err,
+        colour: false,
+        terminal: false,
+    };
+    let status = slavectl::run(args, &mut io).await;
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Ran {
+        status,
+        out: text(out),
+        err: text(err),
+    }
+}
+
+#[tokio::test]
+async fn slavectl_reads_what_the_daemon_says_and_a3_shows_nothing_raw() {
+    let (daemon, dir) = (
+        served(Limits::default()).await,
+        tempfile::tempdir().expect("tempdir"),
+    );
+    for (args, holds) in [
+        (
+            &["status"][..],
+            &[
+                "btslave 0.1.0",
+                "2.0 MiB/s of 2.0 MiB/s",
+                "48.0 MiB of 64.0 MiB",
+                "0123456789",
+                "home.example:51413",
+                "404 Not Found",
+            ][..],
+        ),
+        (
+            &["swarms"],
+            &["HASH", "evil\\u{1b}]0;owned", "3.25", "(pinned)"],
+        ),
+        (&["swarms", "list"], &["Other"]),
+        (
+            &["swarms", "show", "01234567"],
+            &["256 pieces of 256 KiB", "http://t.example:6969"],
+        ),
+        (
+            &["swarms", "why", stub::HASH],
+            &["number 1 of 2", "feed https://feeds.example/rss", "2.50"],
+        ),
+        (&["feeds"], &["https://feeds.example/rss", "failed"]),
+        (&["master"], &["connected", "100 pieces"]),
+        (&["cache"], &["75 %", "3.0 MiB"]),
+        (&["reload"], &["limits.upload"]),
+    ] {
+        for json in [false, true] {
+            let all: Vec<&str> = args
+                .iter()
+                .copied()
+                .chain(json.then_some("--json"))
+                .collect();
+            let ran = slavectl(&daemon, dir.path(), &all).await;
+            assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{all:?}");
+            let raw = |c: char| c != '\n' && control_api::text::is_unsafe(c);
+            assert!(!ran.out.contains(raw), "{all:?}: {:?}", ran.out);
+            if json {
+                serde_json::from_str::<serde_json::Value>(&ran.out).expect("one JSON document");
+            } else {
+                holds.iter().for_each(|text| {
+                    assert!(ran.out.contains(text), "{all:?}: {text}\n{}", ran.out)
+                });
+            }
+        }
+    }
+    let ran = slavectl(&daemon, dir.path(), &["--json", "status"]).await;
+    let status: control_api::status::Status = serde_json::from_str(&ran.out).expect("status");
+    assert_eq!(status, stub::status(), "escaped, and yet the same");
+}
+
+#[tokio::test]
+async fn slavectl_changes_things() {
+    let (daemon, dir) = (
+        served(Limits::default()).await,
+        tempfile::tempdir().expect("tempdir"),
+    );
+    let file = dir.path().join("a.torrent");
+    std::fs::write(&file, "d4:info").expect("write");
+    let magnet = format!("magnet:?xt=urn:btih:{}", stub::HASH);
+    for args in [
+        &[
+            "swarms",
+            "add",
+            file.to_str().expect("path"),
+            "--peer",
+            "127.0.0.1:6881",
+            "--peer",
+            "[::1]:6881",
+            "--pin",
+        ][..],
+        &["swarms", "add", &magnet],
+        &["swarms", "leave", "01234567"],
+        &["feeds", "add", "http://f/"],
+        &["feeds", "poll"],
+        &[
+            "master",
+            "add",
+            "home",
+            "h:1",
+            "--rpc",
+            "transmission",
+            "http://h:9091/",
+        ],
+        &["master", "remove", "home"],
+        &["pause"],
+        &["resume"],
+        &["reload"],
+    ] {
+        let ran = slavectl(&daemon, dir.path(), args).await;
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");
+        assert!(!ran.out.is_empty());
+    }
+    let source = format!("add_source {magnet}, 0 peers");
+    let leave = format!("leave {}", stub::HASH);
+    let expected = [
+        "add_torrent 7 bytes, 2 peers",
+        &source,
+        &leave,
+        "add_feed http://f/",
+        "poll None",
+        "add_master home h:1 rpc=true",
+        "remove_master home",
+        "pause true",
+        "pause false",
+        "reload",
+    ];
+    assert_eq!(*daemon.stub.changes.lock(), expected);
+}
+
+/// Arguments, exit status, and a part of what standard error says.
+const REFUSED: &[(&[&str], u8, &str)] = &[
+    (
+        &["feeds", "remove", "http://f/"],
+        1,
+        "error: feed http://f/: the configuration file names it\nhint: remove it there, then `slavectl reload`\n",
+    ),
+    (
+        &["swarms", "show", "ffffffffffffffffffffffffffffffffffffffff"],
+        1,
+        "nobody named it\nhint: see `slavectl swarms`\n",
+    ),
+    (
+        &["swarms", "show", "0123"],
+        1,
+        "error: swarm 0123: 2 swarms begin so\nhint: give more digits\n",
+    ),
+    (
+        &["swarms", "show", "ffff"],
+        1,
+        "error: swarm ffff: no known swarm begins so\n",
+    ),
+    (&["swarms", "show", "xyz"], 2, "is not an infohash"),
+    (
+        &["swarms", "add", "/nonexistent.torrent"],
+        1,
+        "error: /nonexistent.torrent: No such file",
+    ),
+    (&["swarms", "add", "a", "--peer", "b"], 2, "--peer"),
+    (
+        &["master", "test", "home"],
+        1,
+        "error: master home: failed at: port\n",
+    ),
+    (
+        &["torrent", "show", "/etc/passwd"],
+        1,
+        "error: /etc/passwd: not a torrent file",
+    ),
+    (&["nonsense"], 2, "nonsense"),
+    (
+        &["--token-file", "/nonexistent", "status"],
+        1,
+        "error: token /nonexistent: No such file",
+    ),
+    (
+        &["--api", "https://x", "status"],
+        2,
+        "is not an http://HOST:PORT",
+    ),
+    (
+        &["--api", "http://127.0.0.1:1", "status"],
+        3,
+        "hint: start it with `btslave run`",
+    ),
+];
+
+#[tokio::test]
+async fn slavectl_says_what_why_and_what_next_with_its_exit_status() {
+    let (daemon, dir) = (
+        served(Limits::default()).await,
+        tempfile::tempdir().expect("tempdir"),
+    );
+    for (args, status, says) in REFUSED {
+        for json in [false, true] {
+            let all: Vec<&str> = args
+                .iter()
+                .copied()
+                .chain(json.then_some("--json"))
+                .collect();
+            // A later option wins over the one that the helper gives.
+            let ran = slavectl_with(&daemon, dir.path(), &all).await;
+            assert_eq!(ran.status, *status, "{all:?}: {}", ran.err);
+            assert!(ran.err.contains(says), "{all:?}: {}", ran.err);
+            assert!(!json || ran.out.is_empty() || args[0] == "master");
+        }
+    }
+}
+
+/// As [`slavectl`], where `args` may name another daemon or token.
+async fn slavectl_with(daemon: &Served, dir: &std::path::Path, args: &[&str]) -> Ran {
+    let [option @ ("--api" | "--token-file"), value, rest @ ..] = args else {
+        return slavectl(daemon, dir, args).await;
+    };
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    let token = dir.join("token");
+    std::fs::write(&token, TOKEN).expect("token");
+    let api = format!("http://{}", daemon.addr);
+    let other = if *option == "--api" {
+        ["--token-file", token.to_str().expect("path")]
+    } else {
+        ["--api", &api]
+    };
+    let args = ["slavectl", option, value]
+        .into_iter()
+        .chain(other)
+        .chain(rest.iter().copied());
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut io = slavectl::Io {
+        out: &mut out,
+        err: &mut err,
+        colour: false,
+        terminal: false,
+    };
+    let status = slavectl::run(args.map(std::ffi::OsString::from), &mut io).await;
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Ran {
+        status,
+        out: text(out),
+        err: text(err),
+    }
+}
