@@ -1,10 +1,16 @@
 //! The most a swarm may cost us: debt = max(0, taken + in flight − given) ≤ L.
 //!
-//! L = 2 pieces, one more per piece repaid, at most half the cache. An old debt halves each 10 minutes, so that one
-//! dead piece cannot bar a pinned swarm for ever. (Tribler's ladder in pieces, libtorrent's one unpaid piece made 2.)
+//! L = 4 pieces until something was given, then 8, one more per piece repaid, at most half the cache. An old debt halves
+//! each 10 minutes, so that one dead piece cannot bar a pinned swarm for ever. (Tribler's ladder in pieces, and
+//! libtorrent's one unpaid piece, made larger: with 2 a swarm of slow unchokes never got under way on the wire, rig E4.
+//! Its first two pieces took 20 s each and were common by then.)
 
 use core::time::Duration;
 
+/// Pieces risked in a swarm that has taken nothing yet.
+const UNPROVEN: u64 = 4;
+/// Pieces risked in one that has.
+const PROVEN: u64 = 8;
 /// An old debt is halved so often.
 pub const HALVING: Duration = Duration::from_secs(600);
 
@@ -32,7 +38,8 @@ pub fn debt(facts: StopLossFacts) -> u64 {
 /// The limit L, bytes.
 #[must_use]
 pub fn limit(facts: StopLossFacts) -> u64 {
-    (2 * facts.piece + facts.given / facts.piece.max(1) * facts.piece)
+    let start = if facts.given == 0 { UNPROVEN } else { PROVEN };
+    (start * facts.piece + facts.given / facts.piece.max(1) * facts.piece)
         .min(facts.cache / 2)
         .max(facts.piece)
 }
@@ -65,19 +72,22 @@ mod tests {
     };
 
     #[test]
-    fn two_pieces_on_credit_and_no_more() {
-        assert!(
-            allows(NEW)
-                && allows(StopLossFacts {
-                    in_flight: 10,
-                    ..NEW
-                })
-        );
-        assert!(!allows(StopLossFacts {
-            in_flight: 20,
+    fn four_pieces_on_credit_and_no_more() {
+        let ordered = |in_flight| allows(StopLossFacts { in_flight, ..NEW });
+        assert!(ordered(0) && ordered(30));
+        assert!(!ordered(31) && !ordered(40));
+        assert!(!allows(StopLossFacts { taken: 40, ..NEW }));
+    }
+
+    #[test]
+    fn a_swarm_that_takes_gets_more_credit() {
+        let facts = StopLossFacts {
+            taken: 60,
+            given: 1,
             ..NEW
-        }));
-        assert!(!allows(StopLossFacts { taken: 20, ..NEW }));
+        };
+        assert!(allows(facts));
+        assert!(!allows(StopLossFacts { taken: 80, ..facts }));
     }
 
     #[test]
