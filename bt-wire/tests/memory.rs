@@ -2,6 +2,7 @@
 //! at the process's own high-water mark.
 
 #![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
 #![allow(
     clippy::disallowed_methods,
     reason = "reads the process's own memory figures"

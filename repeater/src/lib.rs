@@ -1,5 +1,7 @@
 //! The daemon: sockets, disk, clocks and the loop that drives the brain.
 
+#![forbid(unsafe_code)]
+
 pub mod cache;
 pub mod cli;
 pub mod config;

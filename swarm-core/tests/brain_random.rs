@@ -1,5 +1,6 @@
 //! The brain under any sequence of facts: it does not panic, never takes more permits than the cache has, never asks a
 //! master, never announces what it does not hold, and gives the same answers again.
+#![forbid(unsafe_code)]
 #![allow(clippy::expect_used, missing_docs, unreachable_pub)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,7 +74,6 @@ struct Shell {
     fetching: BTreeSet<u32>,
     held: BTreeSet<u32>,
     retiring: Vec<u32>,
-
     cap: u64,
     inputs: Vec<(Timestamp, Input)>,
     outputs: Vec<Output>,
@@ -141,65 +141,13 @@ impl Shell {
 
     fn run(&mut self, op: &Op) {
         match op {
-            Op::Connect(who, incoming, donthave) => {
-                if self.conns.contains_key(who) {
-                    return;
-                }
-                let conn = ConnId(self.next);
-                self.next += 1;
-                self.conns.insert(*who, conn);
-                let mut peer_id = [0; 20];
-                peer_id[0] = *who;
-                let (swarm, addr, incoming) = (SWARM, addr(*who), *incoming);
-                let connected = ConnFact::Connected {
-                    swarm,
-                    addr,
-                    incoming,
-                    peer_id,
-                    fast: true,
-                    extended: true,
-                };
-                let ext = Extended {
-                    donthave: *donthave,
-                    ..Extended::default()
-                };
-                self.feed(Input::Conn(conn, vec![connected, ConnFact::Extended(ext)]));
-            }
+            Op::Connect(who, incoming, donthave) => self.connect(*who, *incoming, *donthave),
             Op::Facts(who, kind, piece, yes) => {
                 if let Some(conn) = self.conns.get(who).copied() {
                     self.feed(Input::Conn(conn, vec![fact(*kind, *piece, *yes)]));
                 }
             }
-            Op::Verify(n, ok) => {
-                let Some(piece) = self
-                    .fetching
-                    .iter()
-                    .nth(usize::from(*n) % self.fetching.len().max(1))
-                    .copied()
-                else {
-                    return;
-                };
-                let contributors = self
-                    .conns
-                    .values()
-                    .copied()
-                    .take(usize::from(*n % 3))
-                    .collect();
-                self.fetching.remove(&piece);
-                if *ok {
-                    self.held.insert(piece);
-                } else {
-                    self.retiring.push(piece);
-                }
-                self.feed(Input::Piece(
-                    SWARM,
-                    piece,
-                    PieceFact::Checked {
-                        ok: *ok,
-                        contributors,
-                    },
-                ));
-            }
+            Op::Verify(n, ok) => self.check(*n, *ok),
             Op::Release(n) => {
                 if self.retiring.is_empty() {
                     return;
@@ -236,6 +184,48 @@ impl Shell {
                 self.feed(Input::Limits(limits(*cache)));
             }
         }
+    }
+
+    fn connect(&mut self, who: u8, incoming: bool, donthave: bool) {
+        if self.conns.contains_key(&who) {
+            return;
+        }
+        let conn = ConnId(self.next);
+        self.next += 1;
+        self.conns.insert(who, conn);
+        let mut peer_id = [0; 20];
+        peer_id[0] = who;
+        let connected = ConnFact::Connected {
+            swarm: SWARM,
+            addr: addr(who),
+            incoming,
+            peer_id,
+            fast: true,
+            extended: true,
+        };
+        let ext = Extended {
+            donthave,
+            ..Extended::default()
+        };
+        self.feed(Input::Conn(conn, vec![connected, ConnFact::Extended(ext)]));
+    }
+
+    /// The hash of the `n`-th piece under way is known.
+    fn check(&mut self, n: u8, ok: bool) {
+        let nth = usize::from(n) % self.fetching.len().max(1);
+        let Some(piece) = self.fetching.iter().nth(nth).copied() else {
+            return;
+        };
+        let contributors = self.conns.values().copied();
+        let contributors = contributors.take(usize::from(n % 3)).collect();
+        self.fetching.remove(&piece);
+        if ok {
+            self.held.insert(piece);
+        } else {
+            self.retiring.push(piece);
+        }
+        let checked = PieceFact::Checked { ok, contributors };
+        self.feed(Input::Piece(SWARM, piece, checked));
     }
 }
 
@@ -287,7 +277,6 @@ fn shell() -> Shell {
         fetching: BTreeSet::new(),
         held: BTreeSet::new(),
         retiring: Vec::new(),
-
         cap: CACHE,
         inputs: Vec::new(),
         outputs: Vec::new(),

@@ -160,7 +160,14 @@ impl Sim {
             released: Vec::new(),
             redial: Vec::new(),
         };
-        let masters: Vec<SocketAddr> = sim
+        let inputs = sim.introduction(shape.origin);
+        sim.feed(inputs);
+        sim
+    }
+
+    /// What the shell says first: the masters, the swarm, and the peers that a tracker names.
+    fn introduction(&self, origin: Origin) -> Vec<Input> {
+        let masters: Vec<SocketAddr> = self
             .peers
             .iter()
             .filter(|p| p.plan.kind == Kind::Master)
@@ -177,8 +184,8 @@ impl Sim {
             inputs.push(Input::Master(MasterId(1), MasterFact::Resolved(masters)));
         }
         let geometry = Geometry {
-            piece_length: u32::try_from(shape.piece).expect("small"),
-            total: shape.total,
+            piece_length: u32::try_from(self.piece).expect("small"),
+            total: self.total,
         };
         let known = SwarmFact::Known {
             info_hash: [9; 20],
@@ -186,11 +193,11 @@ impl Sim {
             geometry: Some(geometry),
             private: false,
             hold: Hold::Cache,
-            origin: shape.origin,
+            origin,
             pinned: false,
         };
         inputs.push(Input::Swarm(SWARM, known));
-        let undialled = sim
+        let undialled = self
             .peers
             .iter()
             .filter(|p| p.plan.dials_at.is_none() && p.plan.kind != Kind::Master);
@@ -199,8 +206,7 @@ impl Sim {
             SWARM,
             SwarmFact::Peers(named, swarm_core::io::PeerSource::Tracker),
         ));
-        sim.feed(inputs);
-        sim
+        inputs
     }
 
     pub fn now(&self) -> Timestamp {
