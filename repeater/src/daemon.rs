@@ -312,6 +312,7 @@ fn engine_config(
     Ok(EngineConfig {
         listen: config.node.listen.clone(),
         device: None,
+        pex: config.discovery.pex,
         peer_id: peer_id()?,
         limits: limits(config),
         min_free: config.cache.min_free,

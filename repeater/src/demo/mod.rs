@@ -3,7 +3,7 @@
 //! Real daemons, real sockets. A web site offers a feed of three torrents whose swarms need help unequally; a repeater
 //! with a small cache picks its swarm by itself. A master that knows nobody gets its torrent from its slave alone. The
 //! peers around them are small: seeds are this daemon's engine with kept content, leechers and the master an ordinary
-//! downloader ([`downloader`]).
+//! downloader (`downloader`).
 
 mod content;
 mod downloader;

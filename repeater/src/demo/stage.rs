@@ -47,6 +47,7 @@ impl Seed {
         let (engine, events) = Engine::start(EngineConfig {
             listen: vec![format!("{ip}:0").parse()?],
             device: None,
+            pex: false,
             peer_id: PeerId(peer_id),
             limits,
             min_free: 0,

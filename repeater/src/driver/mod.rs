@@ -54,6 +54,8 @@ pub struct EngineConfig {
     pub listen: Vec<SocketAddr>,
     /// `node.bind_device`: every peer socket is bound to it.
     pub device: Option<String>,
+    /// `discovery.pex`: take peers from ut_pex (BEP 11) in public swarms.
+    pub pex: bool,
     /// Our peer id, new for each run.
     pub peer_id: PeerId,
     /// The operator's limits; `cache` and `cache_memory` are `cache.size` and `cache.memory`.
@@ -181,6 +183,7 @@ impl Engine {
             outbox: Arc::clone(&outbox),
             connections: limits.connections,
             device: config.device,
+            pex: config.pex,
         };
         let network = Network::open(parts, &config.listen)?;
         let driver = Driver {

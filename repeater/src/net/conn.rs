@@ -271,9 +271,8 @@ impl Conn {
                     }
                 }
                 Event::Pex(message) => {
-                    let peers =
-                        self.pex
-                            .on_message(now, self.addr.ip(), self.swarm.is_private(), &message);
+                    let closed = self.swarm.is_private() || !self.net.pex;
+                    let peers = self.pex.on_message(now, self.addr.ip(), closed, &message);
                     if !peers.is_empty() {
                         let fact = SwarmFact::Peers(peers, PeerSource::Pex);
                         self.send(Input::Swarm(self.swarm.id, fact)).await;
@@ -435,7 +434,7 @@ fn hello(
     let private = swarm.is_private();
     let m = ExtensionIds {
         ut_metadata: Some(UT_METADATA),
-        ut_pex: (!private).then_some(UT_PEX),
+        ut_pex: (net.pex && !private).then_some(UT_PEX),
         ..ExtensionIds::ours()
     };
     let same_family = net

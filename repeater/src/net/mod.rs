@@ -60,6 +60,8 @@ pub(crate) struct Network {
     pub(crate) counters: Counters,
     pub(crate) limit: AtomicU32,
     pub(crate) device: Option<String>,
+    /// Peer exchange is wanted (`discovery.pex`).
+    pub(crate) pex: bool,
     /// Masters configured: with one, we say so to other slaves.
     pub(crate) masters: Mutex<BTreeSet<MasterId>>,
     listen: Vec<SocketAddr>,
@@ -90,6 +92,8 @@ pub(crate) struct Parts {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) connections: u32,
     pub(crate) device: Option<String>,
+    /// Peer exchange is wanted (`discovery.pex`).
+    pub(crate) pex: bool,
 }
 
 impl Network {
@@ -124,6 +128,7 @@ impl Network {
             counters: Counters::default(),
             limit: AtomicU32::new(parts.connections),
             device: parts.device,
+            pex: parts.pex,
             masters: Mutex::default(),
             listen: bound,
             runtime: tokio::runtime::Handle::current(),

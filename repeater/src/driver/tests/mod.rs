@@ -68,6 +68,7 @@ fn config(dir: &tempfile::TempDir, id: u8, cache: u64, memory: u64) -> EngineCon
     EngineConfig {
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
         device: None,
+        pex: true,
         peer_id: PeerId([id; 20]),
         limits: Limits {
             upload: None,
