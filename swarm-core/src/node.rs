@@ -386,6 +386,7 @@ fn newcomer(conn: ConnId, arrival: &Arrival, pieces: u32, now: Timestamp) -> Pee
         class: Class::Unknown,
         shown: Bitfield::new(pieces),
         told: BTreeMap::new(),
+        delivered: BTreeMap::new(),
         chokes_us: true,
         wants_us: false,
         unchoked: false,

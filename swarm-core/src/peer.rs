@@ -104,6 +104,8 @@ pub(crate) struct Peer {
     pub(crate) shown: Bitfield,
     /// Of that, what it lacks.
     pub(crate) told: BTreeMap<u32, Told>,
+    /// A master's: what it lacks, though all of its blocks went out to it, and when the last one did.
+    pub(crate) delivered: BTreeMap<u32, Timestamp>,
     pub(crate) chokes_us: bool,
     pub(crate) wants_us: bool,
     pub(crate) unchoked: bool,
@@ -154,6 +156,13 @@ impl Peer {
         } else {
             Tie::Firm
         }
+    }
+
+    /// It has the piece, or hears of it, or got all of it: HAVE would tell it nothing.
+    pub(crate) fn knows(&self, piece: u32) -> bool {
+        self.have.get(piece)
+            || self.told.contains_key(&piece)
+            || self.delivered.contains_key(&piece)
     }
 
     /// It has the piece and did not refuse it lately.

@@ -362,12 +362,20 @@ impl Swarm {
         self.hold == Hold::Cache && self.layout.is_some()
     }
 
-    /// A connected master lacks this piece.
+    /// A connected master lacks this piece, and was not sent all of it just now.
     pub(crate) fn master_lacks(&self, piece: u32) -> bool {
         self.master_conns
             .iter()
             .filter_map(|conn| self.peers.get(conn))
-            .any(|m| m.known && !m.have.get(piece))
+            .any(|m| m.known && !m.have.get(piece) && !m.delivered.contains_key(&piece))
+    }
+
+    /// A connected master was sent all of this piece, and has not said HAVE yet.
+    pub(crate) fn delivered(&self, piece: u32) -> bool {
+        self.master_conns
+            .iter()
+            .filter_map(|conn| self.peers.get(conn))
+            .any(|master| master.delivered.contains_key(&piece))
     }
 
     /// A master that is away lacked this piece when last heard.

@@ -30,7 +30,7 @@ impl Swarm {
             }
             ConnFact::Requested { piece, .. } => self.requested(desk, conn, piece),
             ConnFact::Served { piece, bytes } => self.served(desk, conn, piece, bytes.into()),
-            ConnFact::Refused { .. } => {}
+            ConnFact::Refused { piece, .. } => self.undelivered(desk, conn, piece),
             ConnFact::Received {
                 piece,
                 bytes,
@@ -70,6 +70,12 @@ impl Swarm {
         for piece in told {
             self.untell(desk, conn, piece);
         }
+        if let Some(Peer {
+            delivered, have, ..
+        }) = self.peers.get_mut(&conn)
+        {
+            delivered.retain(|piece, _| !have.get(*piece));
+        }
         self.reclass(conn);
         self.note_master_set(conn);
         self.offer(desk, conn);
@@ -78,8 +84,8 @@ impl Swarm {
         self.wake_idle(desk, conn);
     }
 
-    /// A master's arrival opens work for everybody else.
-    fn wake_idle(&mut self, desk: &mut Desk, conn: ConnId) {
+    /// A master's arrival, or its loss of a piece, opens work for everybody else.
+    pub(crate) fn wake_idle(&mut self, desk: &mut Desk, conn: ConnId) {
         if !self.peers.get(&conn).is_some_and(Peer::is_master) {
             return;
         }
@@ -131,6 +137,7 @@ impl Swarm {
             return;
         }
         peer.known = true;
+        peer.delivered.remove(&piece);
         let (class, full, addr) = (peer.class, peer.have.is_full(), peer.addr);
         self.avail.gained(class, piece);
         self.gains += u64::from(class == Class::Downloader);
@@ -181,6 +188,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
+        peer.delivered.remove(&piece);
         let class = peer.class;
         let was_full = class == Class::Seed;
         if was_full {
@@ -235,9 +243,11 @@ impl Swarm {
             .active
             .get(&piece)
             .map_or(u64::MAX, |active| active.size);
+        let mut whole = false;
         if let Some(told) = peer.told.get_mut(&piece) {
             told.served += bytes;
-            if told.served >= size {
+            whole = told.served >= size;
+            if whole {
                 told.sent = Some(desk.now);
             }
         }
@@ -245,6 +255,9 @@ impl Swarm {
         if let Role::Master(id) = role {
             self.to_master += bytes;
             self.links.entry(id).or_default().sent += bytes;
+            if whole {
+                self.delivered_to(desk, conn, piece);
+            }
             return;
         }
         self.account.given += bytes;

@@ -6,6 +6,7 @@ use crate::peer::{Class, Tie, Told};
 use crate::policy::commitment::{self, CommitAge, CommitFacts};
 use crate::policy::evict::{self, EvictFacts, Purpose};
 use crate::swarm::{Stage, Swarm};
+use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ impl Swarm {
         let Some(peer) = self.peers.get(&conn) else {
             return false;
         };
-        if peer.closing || !peer.known || peer.have.get(piece) || peer.told.contains_key(&piece) {
+        if peer.closing || !peer.known || peer.knows(piece) {
             return false;
         }
         match (peer.class, peer.tie()) {
@@ -81,7 +82,7 @@ impl Swarm {
             return;
         };
         peer.shown.set(piece, true);
-        if peer.have.get(piece) || peer.told.contains_key(&piece) {
+        if peer.knows(piece) {
             return;
         }
         let tie = peer.tie();
@@ -118,7 +119,7 @@ impl Swarm {
         if peer.closing || !peer.known || !matches!(peer.class, Class::Master | Class::Downloader) {
             return;
         }
-        let news = |p: &u32| !peer.have.get(*p) && !peer.told.contains_key(p);
+        let news = |p: &u32| !peer.knows(*p);
         let held = self
             .active
             .iter()
@@ -149,6 +150,34 @@ impl Swarm {
             if active.ties.none() || told.tie == Tie::Master {
                 desk.freed |= !desk.starved.is_empty();
             }
+        }
+    }
+
+    /// All blocks of a piece went out to a master: it binds no longer, though HAVE may be a second away.
+    pub(crate) fn delivered_to(&mut self, desk: &mut Desk, conn: ConnId, piece: u32) {
+        self.untell(desk, conn, piece);
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.delivered.insert(piece, desk.now);
+        }
+    }
+
+    /// A master asks again for what it was sent, or says it lost it: it lacks the piece after all.
+    pub(crate) fn undelivered(&mut self, desk: &mut Desk, conn: ConnId, piece: u32) {
+        let lost = self
+            .peers
+            .get_mut(&conn)
+            .and_then(|peer| peer.delivered.remove(&piece));
+        if lost.is_some() {
+            self.offer(desk, conn);
+            self.wake_idle(desk, conn);
+        }
+    }
+
+    /// A master that did not say HAVE so long after the last block lacks the piece after all.
+    pub(crate) fn age_deliveries(&mut self, desk: &Desk) {
+        let fresh = |at: &Timestamp| desk.now.since(*at) < commitment::AFTER_SENT;
+        for peer in self.peers.values_mut() {
+            peer.delivered.retain(|_, at| fresh(at));
         }
     }
 
@@ -231,7 +260,7 @@ impl Swarm {
     }
 
     /// Gives up a piece, whatever its stage: withdrawn where that is heard, closed where it is not, silent where
-    /// nobody told lacks it. The permit is free when the shell says so.
+    /// nobody told lacks it, or where a master was sent all of it. The permit is free when the shell says so.
     pub(crate) fn retire(&mut self, desk: &mut Desk, piece: u32) {
         let permit = self.permit();
         let Some(active) = self.active.get_mut(&piece) else {
@@ -266,6 +295,15 @@ impl Swarm {
     }
 
     fn take_back(&mut self, desk: &mut Desk, piece: u32) {
+        for conn in self.master_conns.clone() {
+            if let Some(peer) = self.peers.get_mut(&conn)
+                && peer.ext.donthave
+                && peer.delivered.contains_key(&piece)
+            {
+                peer.shown.set(piece, false);
+                desk.order(conn, Order::Withdraw(piece));
+            }
+        }
         let told: Vec<ConnId> = self
             .peers
             .values()
@@ -311,6 +349,7 @@ impl Swarm {
             .filter(|active| active.stage == Stage::Held)?;
         let facts = EvictFacts {
             masters: active.ties.masters,
+            delivered: self.delivered(piece),
             absent_master: self.absent_master_lacks(piece),
             firm: active.ties.firm,
             stale: active.ties.stale,
@@ -320,19 +359,19 @@ impl Swarm {
         evict::cost(facts, purpose)
     }
 
-    /// The cheapest held pieces, at most so many.
+    /// The cheapest held pieces, at most so many; among equals those first that no HAVE is awaited for.
     fn victims(&self, desk: &Desk, purpose: Purpose, count: usize) -> Vec<u32> {
-        let mut costs: Vec<(f64, u32)> = self
+        let mut costs: Vec<(f64, bool, u32)> = self
             .active
             .keys()
-            .filter_map(|p| self.cost(desk, *p, purpose).map(|cost| (cost, *p)))
+            .filter_map(|p| Some((self.cost(desk, *p, purpose)?, self.delivered(*p), *p)))
             .collect();
-        costs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let cheap = costs.iter().take_while(|(cost, _)| *cost <= 0.0).count();
+        costs.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        let cheap = costs.iter().take_while(|cost| cost.0 <= 0.0).count();
         costs
             .iter()
             .take(if cheap > 0 { count.min(cheap) } else { 1 })
-            .map(|(_, piece)| *piece)
+            .map(|cost| cost.2)
             .collect()
     }
 

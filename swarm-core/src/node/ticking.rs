@@ -84,6 +84,7 @@ impl Swarm {
         }
         self.assume_empty(desk);
         self.age_commitments(desk);
+        self.age_deliveries(desk);
         self.abandon_orphans(desk);
         if desk.now.since(self.account.halved) >= stop_loss::HALVING {
             self.account.halved = desk.now;

@@ -1,8 +1,9 @@
 //! What to give up when room is needed: the lowest remaining yield first.
 //!
-//! A piece announced to a master that lacks it is never given up; a piece committed to a peer that never forgets only
-//! when that commitment is stale. Dead pieces (nobody connected lacks them) go first, then the least wanted, then
-//! the longest unasked.
+//! A piece announced to a master that lacks it is never given up before all its blocks went out; after that only for
+//! another master's piece, until the master says HAVE (Transmission does so once a second only, and the cache would
+//! stand still meanwhile). A piece committed to a peer that never forgets is given up only when that commitment is stale.
+//! Dead pieces (nobody connected lacks them) go first, then the least wanted, then the longest unasked.
 
 use core::time::Duration;
 
@@ -12,8 +13,10 @@ pub const IDLE: Duration = Duration::from_secs(15);
 /// One held piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvictFacts {
-    /// Masters that were told, and lack it.
+    /// Masters that were told, lack it, and were not sent all of it.
     pub masters: u32,
+    /// A master was sent all of it, and has not said HAVE yet.
+    pub delivered: bool,
     /// A master that is away lacked it when last seen.
     pub absent_master: bool,
     /// Live commitments: told, lack it, never forget, not stale.
@@ -38,7 +41,7 @@ pub enum Purpose {
 /// The cost of giving it up: lower goes first; `None` = it stays.
 #[must_use]
 pub fn cost(facts: EvictFacts, purpose: Purpose) -> Option<f64> {
-    if facts.masters > 0 || facts.firm > 0 {
+    if facts.masters > 0 || facts.firm > 0 || (facts.delivered && purpose != Purpose::Master) {
         return None;
     }
     let idle = facts.idle >= IDLE;
@@ -57,6 +60,7 @@ mod tests {
 
     const DEAD: EvictFacts = EvictFacts {
         masters: 0,
+        delivered: false,
         absent_master: false,
         firm: 0,
         stale: 0,
@@ -70,6 +74,21 @@ mod tests {
             assert_eq!(cost(EvictFacts { masters: 1, ..DEAD }, purpose), None);
             assert_eq!(cost(EvictFacts { firm: 1, ..DEAD }, purpose), None);
         }
+    }
+
+    #[test]
+    fn a_delivered_piece_goes_for_a_master_only() {
+        let delivered = EvictFacts {
+            delivered: true,
+            ..DEAD
+        };
+        assert_eq!(cost(delivered, Purpose::Free(8.0)), None);
+        assert_eq!(cost(delivered, Purpose::Master), Some(0.0));
+        let other = EvictFacts {
+            masters: 1,
+            ..delivered
+        };
+        assert_eq!(cost(other, Purpose::Master), None);
     }
 
     #[test]
