@@ -141,7 +141,9 @@ impl Swarm {
 
     /// Tries to reach a master in this swarm, when its turn has come.
     pub(crate) fn dial_master(&mut self, desk: &mut Desk, id: MasterId, addrs: &[SocketAddr]) {
-        if !self.joined() || !self.caches() || desk.paused || addrs.is_empty() {
+        // Without the geometry too: the master may be the one that has the metadata.
+        let ours = self.hold == crate::io::Hold::Cache;
+        if !self.joined() || !ours || desk.paused || addrs.is_empty() {
             return;
         }
         let link = self.links.entry(id).or_default();
