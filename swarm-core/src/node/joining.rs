@@ -241,8 +241,15 @@ impl Node {
 
     /// Drops forgotten swarms once nothing of theirs is left in the shell.
     pub(crate) fn sweep(&mut self) {
+        let masters = &mut self.masters;
         self.swarms.retain(|_, swarm| {
-            !swarm.forgotten || !swarm.active.is_empty() || !swarm.peers.is_empty()
+            let stays = !swarm.forgotten || !swarm.active.is_empty() || !swarm.peers.is_empty();
+            for (id, link) in swarm.links.iter().filter(|_| !stays) {
+                if let Some(master) = masters.get_mut(id) {
+                    master.sent_before = master.sent_before.saturating_add(link.sent);
+                }
+            }
+            stays
         });
     }
 

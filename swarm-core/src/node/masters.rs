@@ -17,6 +17,8 @@ pub(crate) struct Master {
     pub(crate) slave_key: u64,
     pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) peer_port: Option<u16>,
+    /// Bytes sent to it in swarms that are forgotten.
+    pub(crate) sent_before: u64,
 }
 
 impl Master {

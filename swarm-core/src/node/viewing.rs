@@ -139,7 +139,7 @@ fn master(
         .values()
         .filter_map(|swarm| swarm.links.get(&id))
         .map(|link| link.sent)
-        .sum();
+        .sum::<u64>();
     MasterView {
         id,
         name: master.name.clone(),
@@ -147,6 +147,6 @@ fn master(
         state,
         share: master.share,
         missing_pieces: missing.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
-        to_master_bytes: sent,
+        to_master_bytes: master.sent_before.saturating_add(sent),
     }
 }
