@@ -82,7 +82,7 @@ impl Shared {
             .iter()
             .map(|origin| match origin {
                 Origin::User => "user".to_owned(),
-                Origin::Feed(url) => format!("feed {}", crate::discover::http::mask(url)),
+                Origin::Feed(url) => format!("feed {}", crate::discover::feeds::shown(url)),
                 Origin::Master(id) => format!("master {}", self.master_name(*id)),
             })
             .collect()

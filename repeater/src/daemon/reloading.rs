@@ -74,14 +74,14 @@ impl Shared {
             if !feeds.iter().any(|(other, _)| other.url == feed.url) {
                 changed.push(format!(
                     "feed {} removed",
-                    crate::discover::http::mask(&feed.url)
+                    crate::discover::feeds::shown(&feed.url)
                 ));
                 self.unfollow(&feed.url).await?;
             }
         }
         for (feed, _) in &feeds {
             if !feeds_before.iter().any(|(other, _)| other == feed) {
-                changed.push(format!("feed {}", crate::discover::http::mask(&feed.url)));
+                changed.push(format!("feed {}", crate::discover::feeds::shown(&feed.url)));
                 self.follow(feed).await;
             }
         }

@@ -10,9 +10,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::poll::{FeedEvent, PollError, poll_feed};
-use super::spec::FeedSpec;
+use super::spec::{FeedSpec, shown};
 use super::state::{FeedLedger, FeedStanding, FeedState, Polled};
-use crate::discover::http::{Http, mask};
+use crate::discover::http::Http;
 
 /// Most feeds at once.
 pub const MAX_FEEDS: usize = 1000;
@@ -229,7 +229,7 @@ impl Task {
             }
             Err(error) => {
                 metrics::counter!("btslave_feed_failures_total").increment(1);
-                tracing::warn!("feed {}: {error}", mask(&done.url));
+                tracing::warn!("feed {}: {error}", shown(&done.url));
                 feed.state.on_error(now, error.reason, error.retry_after);
             }
         }

@@ -1,6 +1,6 @@
 //! What the operator says of a feed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
@@ -125,6 +125,16 @@ fn expression(url: &str, text: &str) -> Result<Regex, FeedSpecError> {
         expression: text.to_owned(),
         reason: e.to_string().lines().last().unwrap_or_default().to_owned(),
     })
+}
+
+/// A feed for people and logs: a local folder as it is, a URL without its secrets.
+#[must_use]
+pub fn shown(url: &str) -> String {
+    if Path::new(url).is_absolute() {
+        url.to_owned()
+    } else {
+        mask(url)
+    }
 }
 
 fn place(text: &str) -> Result<FeedPlace, FeedSpecError> {

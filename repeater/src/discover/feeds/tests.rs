@@ -382,3 +382,11 @@ async fn the_poller_adds_removes_polls_and_tells() {
     assert!(!poller.remove(&bad).await);
     assert!(!poller.poll_now(Some(&bad)).await);
 }
+
+#[test]
+fn a_folder_is_shown_as_it_is_and_a_url_without_its_secrets() {
+    assert_eq!(shown("/srv/torrents"), "/srv/torrents");
+    let url = shown("https://u:p@feed.example/0123456789abcdef/rss?key=secret");
+    assert_eq!(url, "https://feed.example/…/rss?key=…");
+    assert_eq!(shown("secret"), "(6 characters)");
+}
