@@ -63,7 +63,8 @@ pub struct SessionConfig {
 /// Requests a peer may have in our queue at once: what we announce as `reqq`. 1 to 65,535.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// For masters. Transmission draws at most this many blocks a second from one peer.
+    /// For masters. Transmission asks for at most so many blocks in its one pulse a second: 20,000 are 312 MiB, and with
+    /// 10,000 a 256 MiB torrent cost it a pulse more.
     pub reqq_master: u32,
     /// For everybody else.
     pub reqq_peer: u32,
@@ -72,7 +73,7 @@ pub struct SessionLimits {
 impl Default for SessionLimits {
     fn default() -> Self {
         Self {
-            reqq_master: 10_000,
+            reqq_master: 20_000,
             reqq_peer: 2_000,
         }
     }
