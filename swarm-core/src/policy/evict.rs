@@ -9,6 +9,8 @@ use core::time::Duration;
 
 /// A piece unasked for so long no longer counts as drawing.
 pub const IDLE: Duration = Duration::from_secs(15);
+/// What it costs, in copies, to close the connections whose commitments are stale: dead pieces go before.
+const STALE: f64 = 0.25;
 
 /// One held piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +47,12 @@ pub fn cost(facts: EvictFacts, purpose: Purpose) -> Option<f64> {
         return None;
     }
     let idle = facts.idle >= IDLE;
-    let remaining = f64::from(facts.lack) * if idle { 0.25 } else { 1.0 };
-    let cost =
-        remaining + 4.0 * f64::from(facts.stale) + if facts.absent_master { 1000.0 } else { 0.0 };
+    // Who let a commitment grow stale draws nothing: it is no reason to keep the piece, and however many of them there
+    // are, they delay no more than one would. Else two peers that never say HAVE would hold the cache for good.
+    let drawing = f64::from(facts.lack.saturating_sub(facts.stale));
+    let remaining = drawing * if idle { 0.25 } else { 1.0 };
+    let closing = if facts.stale > 0 { STALE } else { 0.0 };
+    let cost = remaining + closing + if facts.absent_master { 1000.0 } else { 0.0 };
     match purpose {
         Purpose::Master => Some(cost),
         Purpose::Free(copies) => (!facts.absent_master && cost < copies / 2.0).then_some(cost),
@@ -74,6 +79,20 @@ mod tests {
             assert_eq!(cost(EvictFacts { masters: 1, ..DEAD }, purpose), None);
             assert_eq!(cost(EvictFacts { firm: 1, ..DEAD }, purpose), None);
         }
+    }
+
+    #[test]
+    fn peers_that_never_say_have_do_not_hold_the_cache() {
+        let held_by = |stale| EvictFacts {
+            stale,
+            lack: stale,
+            idle: IDLE,
+            ..DEAD
+        };
+        for stale in [1, 2, 100] {
+            assert!(cost(held_by(stale), Purpose::Free(1.0)).is_some());
+        }
+        assert!(cost(DEAD, Purpose::Master) < cost(held_by(1), Purpose::Master));
     }
 
     #[test]
