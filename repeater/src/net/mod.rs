@@ -216,6 +216,11 @@ impl Network {
         swarm: SwarmId,
         addr: SocketAddr,
     ) -> io::Result<(Stream, Arc<Swarm>, bt_wire::handshake::Handshake)> {
+        // A tracker or peer that names ourselves costs no connection (row C3).
+        if self.listen_addrs().contains(&addr) {
+            metrics::counter!("btslave_dials_refused_total", "reason" => "ourselves").increment(1);
+            return Err(io::Error::other("our own address"));
+        }
         let _turn = self.dials.acquire().await.map_err(io::Error::other)?;
         let gone = || io::Error::other("the swarm was left meanwhile");
         let swarm = self
