@@ -38,8 +38,9 @@ use crate::store::{Store, Totals};
 const FEED_EVENTS: usize = 64;
 /// Answers of trackers that may wait to be taken.
 const TRACKER_EVENTS: usize = 256;
-/// How often totals are saved and trackers' figures brought up to date.
-const FIGURES: Duration = Duration::from_secs(5);
+/// How often totals are saved and trackers' figures brought up to date. A kill costs the totals at most 5 s: this, and
+/// the store's half second.
+const FIGURES: Duration = Duration::from_secs(4);
 /// What connections get to send what they have queued when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(2);
 /// What trackers get to hear `stopped`.
