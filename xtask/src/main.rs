@@ -36,6 +36,8 @@ enum Command {
     Audit,
     /// Fuzz the parsers, from the seeds in fuzz/seeds
     Fuzz(tools::Fuzz),
+    /// Kill the daemon under load, a thousand times at random moments
+    Torture(tools::Torture),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tidy => tidy::run()?,
         Command::Audit => tools::audit()?,
         Command::Fuzz(args) => tools::fuzz(&args)?,
+        Command::Torture(args) => tools::torture(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
-//! Long or networked jobs that CI does not do: advisories and fuzzing.
+//! Long or networked jobs that CI does not do: advisories, fuzzing, and a thousand kills.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
 
@@ -57,4 +58,40 @@ pub(crate) fn fuzz(args: &Fuzz) -> anyhow::Result<()> {
         run::stream(&mut command)?;
     }
     Ok(())
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Torture {
+    /// How often the daemon is killed
+    #[arg(long, default_value_t = 1000)]
+    kills: u32,
+    /// Repeats a run's moments and changes; a new one when absent
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Kills the daemon under load at seeded random moments: the end-to-end test of it, for longer.
+///
+/// # Errors
+/// It does not build, or something acknowledged was lost.
+pub(crate) fn torture(args: &Torture) -> anyhow::Result<()> {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH);
+    let seed = args
+        .seed
+        .unwrap_or_else(|| now().map_or(1, |since| u64::from(since.subsec_nanos())));
+    let (kills, seed) = (args.kills.to_string(), seed.to_string());
+    println!("torture: {kills} kills; again with --kills {kills} --seed {seed}");
+    run::stream(&mut run::cargo([
+        "build",
+        "--release",
+        "--workspace",
+        "--bins",
+    ]))?;
+    let test = "test --release --workspace --test e2e -- kill::";
+    let mut command = run::cargo(test.split(' '));
+    command
+        .env("BTSLAVE_E2E", "1")
+        .env("BTSLAVE_KILLS", &kills)
+        .env("BTSLAVE_SEED", &seed);
+    run::stream(&mut command)
 }
