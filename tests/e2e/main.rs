@@ -9,13 +9,22 @@ mod eviction;
 mod harness;
 mod hostile;
 mod kill;
+mod neediest;
+mod slave;
 mod support;
 mod taker;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let all = [harness::TESTS, eviction::TESTS, hostile::TESTS, kill::TESTS];
+    let all = [
+        harness::TESTS,
+        slave::TESTS,
+        neediest::TESTS,
+        eviction::TESTS,
+        hostile::TESTS,
+        kill::TESTS,
+    ];
     let mut all = all.concat();
     // `cargo xtask torture` wants more kills than its usual time allows.
     let longer = u32::try_from(kill::kills().saturating_sub(50)).unwrap_or(u32::MAX);

@@ -2,7 +2,7 @@
 """A libtorrent session of its own, driven by JSON lines: one command in, one answer out.
 
 Started as `ltnode.py '{"address": "198.18.0.2", "port": 6881, "settings": {…}}'`; says {"port": N} when it listens.
-Commands: add, remove, peer, peers, status, set, limit, watch (answers when the torrent is complete), quit.
+Commands: add, remove, peer, peers, status, set, limit, announce, watch (answers when the torrent is complete), quit.
 """
 import json
 import sys
@@ -35,12 +35,14 @@ session = lt.session(SETTINGS)
 torrents = {}
 
 
-def add(torrent, folder, seed=False):
+def add(torrent, folder, seed=False, up=-1, down=-1):
     info = lt.torrent_info(torrent)
     flags = lt.torrent_flags.update_subscribe | lt.torrent_flags.apply_ip_filter
     if seed:
         flags |= lt.torrent_flags.seed_mode
     handle = session.add_torrent({"ti": info, "save_path": folder, "flags": flags})
+    handle.set_upload_limit(up)
+    handle.set_download_limit(down)
     torrents[str(info.info_hash())] = handle
     return {}
 
@@ -106,13 +108,19 @@ def limit(hash, up=-1, down=-1):
     return {}
 
 
+def announce(hash):
+    """Announces again now, however long the tracker wants to be left alone."""
+    torrents[hash].force_reannounce(0, -1, lt.torrent_handle.ignore_min_interval)
+    return {}
+
+
 def settings(settings):
     session.apply_settings(settings)
     return {}
 
 
 COMMANDS = {"add": add, "remove": remove, "peer": peer, "peers": peers, "status": status, "watch": watch,
-            "limit": limit, "set": settings}
+            "limit": limit, "set": settings, "announce": announce}
 
 print(json.dumps({"port": session.listen_port()}), flush=True)
 for line in sys.stdin:
