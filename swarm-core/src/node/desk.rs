@@ -4,7 +4,13 @@ use crate::io::{ConnId, Note, Order, Output, SwarmId};
 use crate::params::Params;
 use crate::peer::Meter;
 use crate::time::Timestamp;
+use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
+
+/// Permits refused for so long, with no piece come through, are no passing shortage.
+const NO_ROOM_FOR: Duration = Duration::from_millis(500);
+/// Then what the shell holds counts as all it has room for; for so long, after which the disk is tried again.
+const TIGHT_FOR: Duration = Duration::from_secs(10);
 
 /// Randomness from the seed alone (splitmix64).
 #[derive(Debug)]
@@ -56,6 +62,10 @@ pub(crate) struct Desk {
     pub(crate) room_wanted: u64,
     /// The shell had no permit: nothing new before then.
     pub(crate) no_room_until: Timestamp,
+    /// The shell has refused permits since then, and no piece came through meanwhile.
+    pub(crate) no_room_since: Option<Timestamp>,
+    /// The shell has room for no more than so many bytes, until then: its disk is full, or broken.
+    pub(crate) tight: Option<(u64, Timestamp)>,
     pub(crate) slave_key: u64,
     pub(crate) masters_configured: bool,
 }
@@ -77,6 +87,8 @@ impl Desk {
             freed: false,
             room_wanted: 0,
             no_room_until: Timestamp::ZERO,
+            no_room_since: None,
+            tight: None,
             slave_key: 0,
             masters_configured: false,
         }
@@ -90,13 +102,28 @@ impl Desk {
         self.out.push_back(Output::Note(note));
     }
 
-    /// What the cache may hold: one slot stays free for moving where there is a disk tier.
+    /// What the cache may hold: one slot stays free for moving where there is a disk tier; less while the shell has no
+    /// disk to move things to.
     pub(crate) fn cap(&self) -> u64 {
         let limits = &self.params.limits;
-        if limits.cache_memory < limits.cache {
+        let cap = if limits.cache_memory < limits.cache {
             limits.cache.saturating_sub(self.stock.longest)
         } else {
             limits.cache
+        };
+        match self.tight {
+            Some((bytes, until)) if self.now < until => cap.min(bytes),
+            Some(_) | None => cap,
+        }
+    }
+
+    /// The shell refused a permit. Where it does so for a while though the cache is not full, what it holds is all it
+    /// has room for: things have to go before others come, else a master would wait for ever.
+    pub(crate) fn refused_permit(&mut self, permit: u64) {
+        let since = *self.no_room_since.get_or_insert(self.now);
+        if self.now.since(since) >= NO_ROOM_FOR {
+            self.tight = Some((self.stock.used.max(permit), self.now + TIGHT_FOR));
+            self.no_room_since = None;
         }
     }
 

@@ -409,6 +409,9 @@ impl Swarm {
             peer.refused.insert(piece, (desk.now + wait, times + 1));
         }
         self.reopen(desk, piece, lease.blocks, why == LeaseEnd::NoRoom);
+        if why == LeaseEnd::NoRoom {
+            desk.refused_permit(self.permit());
+        }
     }
 
     /// Blocks of a piece are nobody's again. One that never got a permit, or that nobody wants any more, goes.

@@ -209,6 +209,7 @@ impl Swarm {
         }
         active.stage = Stage::Held;
         active.touched = desk.now;
+        desk.no_room_since = None;
         let took = desk.now.since(active.since).as_secs_f64();
         let holders: Vec<ConnId> = active.leases.drain(..).collect();
         let (size, in_flight) = (active.size, active.size.saturating_sub(active.got));
