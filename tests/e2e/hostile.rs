@@ -1,5 +1,6 @@
 //! Attacks on the real daemon over real sockets, named by their rows. Each shows that the defence fired.
 
+mod state;
 mod trackers;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -79,6 +80,16 @@ pub const TESTS: &[Test] = &[
         "hostile::c3_evil_peer_lists_send_no_syn",
         60,
         trackers::c3_evil_peer_lists,
+    ),
+    test(
+        "hostile::f1_damage_is_neither_served_nor_silent",
+        90,
+        state::f1_damage_is_neither_served_nor_silent,
+    ),
+    test(
+        "hostile::f2_a_full_disk_leaves_a_living_daemon",
+        60,
+        state::f2_a_full_disk_leaves_a_living_daemon,
     ),
     test(
         "hostile::f4_a_second_daemon_is_refused",
