@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -26,7 +27,7 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "eviction::r1_is_honest_to_libtorrent_transmission_and_aria2",
         needs: &[Program::Libtorrent, Program::Transmission, Program::Aria2],
-        seconds: 150,
+        seconds: 240,
         run: r1_is_honest_to_libtorrent_transmission_and_aria2,
     },
     Test {
@@ -100,6 +101,35 @@ fn nobody_spins(slave: &Btslave, torrent: &Torrent) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn aria2_complains_of_nothing(log: &Path) -> anyhow::Result<()> {
+    let said = fs::read_to_string(log).context("aria2's log")?;
+    let complaint = said.lines().find(|line| {
+        let line = line.to_ascii_lowercase();
+        [
+            "bad piece",
+            "checksum error",
+            "got wrong piece",
+            "hash error",
+            "blacklist",
+        ]
+        .iter()
+        .any(|word| line.contains(word))
+    });
+    ensure!(complaint.is_none(), "aria2: {complaint:?}");
+    Ok(())
+}
+
+fn nobody_comes_and_goes(slave: &Btslave) -> anyhow::Result<()> {
+    let ours = fs::read_to_string(slave.process().log())?;
+    let ends = ours.lines().filter(|line| line.contains("connection ends"));
+    let ends = ends.count();
+    ensure!(
+        ends <= 40,
+        "{ends} connections ended: somebody comes and goes"
+    );
+    Ok(())
+}
+
 fn r1_is_honest_to_libtorrent_transmission_and_aria2() -> anyhow::Result<()> {
     let torrent = Torrent::new("evicted.bin", SIZE, PIECE, Kind::default())?;
     let (mut seed, mut slave) = stage(&torrent)?;
@@ -151,27 +181,8 @@ fn r1_is_honest_to_libtorrent_transmission_and_aria2() -> anyhow::Result<()> {
     ensure!(status["failed_bytes"] == 0, "libtorrent: {status}");
     let corrupt = transmission.get(&torrent, &["corruptEver"])?;
     ensure!(corrupt["corruptEver"] == 0, "transmission: {corrupt}");
-    let said = fs::read_to_string(&log).context("aria2's log")?;
-    let complaint = said.lines().find(|line| {
-        let line = line.to_ascii_lowercase();
-        [
-            "bad piece",
-            "checksum error",
-            "got wrong piece",
-            "hash error",
-            "blacklist",
-        ]
-        .iter()
-        .any(|word| line.contains(word))
-    });
-    ensure!(complaint.is_none(), "aria2: {complaint:?}");
-    let ours = fs::read_to_string(slave.process().log())?;
-    let ends = ours.lines().filter(|line| line.contains("connection ends"));
-    let ends = ends.count();
-    ensure!(
-        ends <= 40,
-        "{ends} connections ended: somebody comes and goes"
-    );
+    aria2_complains_of_nothing(&log)?;
+    nobody_comes_and_goes(&slave)?;
     slave.stop()?;
     seed.stop()
 }
