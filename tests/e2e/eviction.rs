@@ -119,7 +119,7 @@ fn aria2_complains_of_nothing(log: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn nobody_comes_and_goes(slave: &Btslave) -> anyhow::Result<()> {
+fn nobody_comes_and_goes(slave: &mut Btslave) -> anyhow::Result<()> {
     let ours = fs::read_to_string(slave.process().log())?;
     let ends = ours.lines().filter(|line| line.contains("connection ends"));
     let ends = ends.count();
@@ -182,7 +182,7 @@ fn r1_is_honest_to_libtorrent_transmission_and_aria2() -> anyhow::Result<()> {
     let corrupt = transmission.get(&torrent, &["corruptEver"])?;
     ensure!(corrupt["corruptEver"] == 0, "transmission: {corrupt}");
     aria2_complains_of_nothing(&log)?;
-    nobody_comes_and_goes(&slave)?;
+    nobody_comes_and_goes(&mut slave)?;
     slave.stop()?;
     seed.stop()
 }

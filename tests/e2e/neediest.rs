@@ -167,6 +167,12 @@ fn the_starving_swarm_comes_first() -> anyhow::Result<()> {
             .map(|thread| thread.join().map_err(|_| anyhow!("a run panicked"))?);
         ended.collect::<Vec<anyhow::Result<Outcome>>>()
     });
+    for outcome in &outcomes {
+        match outcome {
+            Ok(outcome) => println!("{outcome:?}"),
+            Err(why) => println!("{why:#}"),
+        }
+    }
     for (plan, outcome) in plans.iter().zip(outcomes) {
         let outcome = outcome?;
         match (outcome.judge(), plan.inverted) {
