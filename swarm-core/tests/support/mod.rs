@@ -67,6 +67,12 @@ pub struct VPeer {
     interested: bool,
     we_want: bool,
     serves: BTreeSet<usize>,
+    /// Since when each has his slot, and what he was given in it.
+    turns: BTreeMap<usize, (f64, u64)>,
+    /// What each gave since the last choking.
+    gave: BTreeMap<usize, u64>,
+    optimistic: Option<usize>,
+    asked_before: bool,
     leases: VecDeque<(u32, u64)>,
     current: BTreeMap<usize, u32>,
     facts: Vec<ConnFact>,
@@ -105,6 +111,7 @@ pub struct Sim {
     next_conn: u64,
     rng: u64,
     rechoke: f64,
+    rechokes: u32,
     released: Vec<u32>,
     redial: Vec<(f64, usize)>,
 }
@@ -157,6 +164,7 @@ impl Sim {
             next_conn: 0,
             rng: shape.seed ^ 0xabcdef,
             rechoke: 0.0,
+            rechokes: 0,
             released: Vec::new(),
             redial: Vec::new(),
         };
@@ -369,6 +377,8 @@ impl Sim {
         peer.interested = false;
         peer.we_want = false;
         peer.serves.remove(&US);
+        peer.turns.remove(&US);
+        peer.asked_before = false;
         peer.current.remove(&US);
         peer.facts.clear();
         peer.closed += 1;
@@ -403,6 +413,7 @@ impl Sim {
                     "interested in a master"
                 );
                 self.peers[i].we_want = yes;
+                self.peers[i].asked_before = false;
             }
             Order::Announce(piece) => {
                 assert!(
@@ -426,7 +437,11 @@ impl Sim {
                 );
                 let size = self.size(fetch.piece);
                 let buffer = self.cache.entry(fetch.piece).or_default();
-                assert!(!buffer.held, "fetch of a held piece");
+                if buffer.held || (buffer.missing == 0 && !buffer.contributors.is_empty()) {
+                    let piece = fetch.piece;
+                    self.peers[i].facts.push(ConnFact::LeaseDone { piece });
+                    return;
+                }
                 if buffer.contributors.is_empty() && buffer.missing == 0 {
                     buffer.missing = size;
                     self.fetched[fetch.piece as usize] += 1;
@@ -471,9 +486,10 @@ impl Sim {
         }
         self.feed(inputs);
         if self.t >= self.rechoke {
-            self.rechoke = self.t + 10.0;
+            self.rechoke = self.t + 15.0;
             self.peers_rechoke();
         }
+        self.fill_slots();
         for i in 0..self.peers.len() {
             self.upload_of(i);
         }
@@ -482,29 +498,86 @@ impl Sim {
         self.samples.push((self.t, self.up));
     }
 
-    /// Seeds and leechers unchoke everybody that wants, or as many as they have slots for, turning.
+    /// Every 15 s, as libtorrent does it with so many slots. A leecher: the best givers since the last time, and one
+    /// optimistic slot that turns every 30 s. A seed: who waited longest among those that had their turn of
+    /// 60 s and 20 pieces; before that everybody keeps his slot.
     fn peers_rechoke(&mut self) {
+        let turn = self.rechokes % 2 == 0;
+        self.rechokes += 1;
         for i in 0..self.peers.len() {
             if self.peers[i].plan.up == 0 {
                 continue;
             }
-            let mut wanting: Vec<usize> = (0..self.peers.len())
-                .filter(|j| {
-                    *j != i
-                        && self.peers[*j].plan.kind == Kind::Leecher
-                        && self.peers[*j].done_at.is_none()
-                })
-                .collect();
-            if self.peers[i].we_want && self.peers[i].conn.is_some() {
-                wanting.push(US);
+            let mut wanting = self.wanting(i);
+            let salt = self.random() | 1;
+            let lot = |j: usize| (j as u64).wrapping_mul(salt) % 1009;
+            let peer = &self.peers[i];
+            if peer.plan.kind == Kind::Seed {
+                let sated = |j: &usize| {
+                    let (since, bytes) = peer.turns.get(j).copied().unwrap_or((self.t, 0));
+                    peer.serves.contains(j) && self.t - since >= 60.0 && bytes >= 20 * self.piece
+                };
+                wanting.sort_by_key(|j| (sated(j), !peer.serves.contains(j), lot(*j)));
+                wanting.truncate(self.slots - 1);
+                let rest = self.wanting(i).into_iter().filter(|j| !wanting.contains(j));
+                let rest: Vec<usize> = rest.collect();
+                let kept = peer.optimistic.filter(|j| !turn && rest.contains(j));
+                let next = kept.or_else(|| rest.iter().copied().min_by_key(|j| lot(*j)));
+                wanting.extend(next.filter(|_| turn || kept.is_some()));
+                self.peers[i].optimistic = next;
+            } else {
+                let given = |j: &usize| peer.gave.get(j).copied().unwrap_or(0);
+                wanting.sort_by_key(|j| (std::cmp::Reverse(given(j)), lot(*j)));
+                let rest = wanting.split_off(wanting.len().min(self.slots - 1));
+                let kept = peer.optimistic.filter(|j| !turn && rest.contains(j));
+                let next = kept.or_else(|| rest.iter().copied().min_by_key(|j| lot(*j)));
+                wanting.extend(next.filter(|_| turn || kept.is_some()));
+                self.peers[i].optimistic = next;
             }
-            for k in (1..wanting.len()).rev() {
-                let j = usize::try_from(self.random()).expect("fits") % (k + 1);
-                wanting.swap(k, j);
+            self.serve(i, wanting.into_iter().collect());
+            self.peers[i].gave.clear();
+        }
+    }
+
+    /// Who wants something of this peer.
+    fn wanting(&self, i: usize) -> Vec<usize> {
+        let others = (0..self.peers.len()).filter(|j| {
+            let peer = &self.peers[*j];
+            *j != i && peer.plan.kind == Kind::Leecher && peer.done_at.is_none()
+        });
+        let us = self.peers[i].we_want && self.peers[i].conn.is_some();
+        others.chain(us.then_some(US)).collect()
+    }
+
+    fn serve(&mut self, i: usize, served: BTreeSet<usize>) {
+        let was = std::mem::take(&mut self.peers[i].serves);
+        for j in &served {
+            if !was.contains(j) {
+                self.peers[i].turns.insert(*j, (self.t, 0));
             }
-            wanting.truncate(self.slots);
-            self.peers[i].serves = wanting.into_iter().collect();
+        }
+        let changed = was.contains(&US) != served.contains(&US);
+        self.peers[i].serves = served;
+        if changed {
             self.tell_choke(i);
+        }
+    }
+
+    /// A free slot is given at once.
+    fn fill_slots(&mut self) {
+        for i in 0..self.peers.len() {
+            if self.peers[i].plan.up == 0 || self.peers[i].serves.len() >= self.slots {
+                continue;
+            }
+            let fresh = self.peers[i].we_want
+                && self.peers[i].conn.is_some()
+                && !self.peers[i].asked_before;
+            if fresh {
+                self.peers[i].asked_before = true;
+                let mut served = self.peers[i].serves.clone();
+                served.insert(US);
+                self.serve(i, served);
+            }
         }
     }
 
@@ -599,7 +672,16 @@ impl Sim {
             let peer = &mut self.peers[j];
             let part = bytes.min(size - peer.got[piece as usize]);
             peer.got[piece as usize] += part;
+            *peer.gave.entry(i).or_default() += part;
             bytes -= part;
+            if let Some((_, sent)) = self
+                .peers
+                .get_mut(i)
+                .and_then(|giver| giver.turns.get_mut(&j))
+            {
+                *sent += part;
+            }
+            let peer = &mut self.peers[j];
             if i == US {
                 self.up += part;
                 peer.from_us += part;
@@ -632,6 +714,9 @@ impl Sim {
             *left -= part;
             let (piece, done) = (*piece, *left == 0);
             bytes -= part;
+            if let Some((_, sent)) = self.peers[i].turns.get_mut(&US) {
+                *sent += part;
+            }
             let Some(buffer) = self.cache.get_mut(&piece) else {
                 panic!("lease without a permit")
             };
@@ -770,6 +855,10 @@ fn vpeer(i: usize, plan: Plan, count: u32) -> VPeer {
         interested: false,
         we_want: false,
         serves: BTreeSet::new(),
+        turns: BTreeMap::new(),
+        gave: BTreeMap::new(),
+        optimistic: None,
+        asked_before: false,
         leases: VecDeque::new(),
         current: BTreeMap::new(),
         facts: Vec::new(),
