@@ -358,9 +358,9 @@ pub enum Order {
     },
     /// It turned out to be this (a master recognised later).
     Role(Role),
-    /// Unchoke it (`false`: choke it; its queue is rejected or dropped).
+    /// Unchoke it (`false`: choke it; its queue is rejected or dropped). An unchoke that stands is said anew.
     Unchoke(bool),
-    /// Tell it that we are (not) interested.
+    /// Tell it that we are (not) interested. Interest that stands already is taken back and said anew.
     Interested(bool),
     /// Send HAVE for a held piece. From now on its requests for it are answered.
     Announce(u32),

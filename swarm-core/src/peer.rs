@@ -80,6 +80,8 @@ pub(crate) struct Lease {
     pub(crate) blocks: Range<u32>,
     pub(crate) left: u64,
     pub(crate) since: Timestamp,
+    /// It goes on further than it did at first, and a `LeaseDone` since then may be of what it was before.
+    pub(crate) extended: bool,
 }
 
 /// One connection.
@@ -109,7 +111,11 @@ pub(crate) struct Peer {
     pub(crate) chokes_us: bool,
     pub(crate) wants_us: bool,
     pub(crate) unchoked: bool,
+    /// When an unchoke was last said.
+    pub(crate) prompted: Timestamp,
     pub(crate) interested: bool,
+    /// When we last said whether we are.
+    pub(crate) said: Timestamp,
     pub(crate) useful: Timestamp,
     pub(crate) leases: BTreeMap<u32, Lease>,
     pub(crate) outstanding: u64,

@@ -6,6 +6,7 @@ pub mod dial;
 pub mod evict;
 pub mod forward;
 pub mod gate;
+pub mod interest;
 pub mod need;
 pub mod pick;
 pub mod piece_yield;

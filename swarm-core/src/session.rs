@@ -244,15 +244,13 @@ impl Session {
             }
             Order::Unchoke(unchoke) => self.up.unchoke(now, unchoke, &mut self.out),
             Order::Interested(interested) => {
-                if self.our_interest != interested {
-                    self.our_interest = interested;
-                    let message = if interested {
-                        Message::Interested
-                    } else {
-                        Message::NotInterested
-                    };
-                    self.out.control.push_back(message);
+                if self.our_interest {
+                    self.out.control.push_back(Message::NotInterested);
                 }
+                if interested {
+                    self.out.control.push_back(Message::Interested);
+                }
+                self.our_interest = interested;
             }
             Order::Announce(piece) => self.up.announce(piece, &mut self.out),
             Order::Withdraw(piece) => self.up.withdraw(now, piece, self.donthave, &mut self.out),

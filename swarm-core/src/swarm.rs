@@ -7,6 +7,7 @@ use crate::time::Timestamp;
 use bt_wire::bitfield::Bitfield;
 use bt_wire::layout::Layout;
 use core::ops::Range;
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -95,6 +96,8 @@ pub(crate) struct Active {
 pub(crate) struct Avail {
     downloaders_have: Vec<u16>,
     others_have: Vec<u16>,
+    /// When a downloader was first seen to have a piece; zero: none has.
+    appeared: Vec<Timestamp>,
     pub(crate) seeds: u32,
     pub(crate) downloaders: u32,
 }
@@ -104,6 +107,7 @@ impl Avail {
         let zero = vec![0; pieces as usize];
         Self {
             downloaders_have: zero.clone(),
+            appeared: vec![Timestamp::ZERO; pieces as usize],
             others_have: zero,
             seeds: 0,
             downloaders: 0,
@@ -126,11 +130,12 @@ impl Avail {
         }
     }
 
-    pub(crate) fn enter(&mut self, class: Class, have: &Bitfield) {
+    pub(crate) fn enter(&mut self, now: Timestamp, class: Class, have: &Bitfield) {
         if let Some(count) = self.headcount(class) {
             *count += 1;
         }
-        have.iter_ones().for_each(|piece| self.gained(class, piece));
+        have.iter_ones()
+            .for_each(|piece| self.gained(now, class, piece));
     }
 
     pub(crate) fn leave(&mut self, class: Class, have: &Bitfield) {
@@ -142,7 +147,13 @@ impl Avail {
         }
     }
 
-    pub(crate) fn gained(&mut self, class: Class, piece: u32) {
+    pub(crate) fn gained(&mut self, now: Timestamp, class: Class, piece: u32) {
+        if class == Class::Downloader
+            && let Some(at) = self.appeared.get_mut(piece as usize)
+            && *at == Timestamp::ZERO
+        {
+            *at = now;
+        }
         if let Some(count) = self
             .table(class)
             .and_then(|table| table.get_mut(piece as usize))
@@ -169,6 +180,23 @@ impl Avail {
             seeds: self.seeds,
             holders: by_downloaders + of(&self.others_have),
         }
+    }
+
+    /// Copies that the swarm lacks of pieces that more than seeds have.
+    pub(crate) fn spreading(&self) -> u64 {
+        let lack = |have: &u16| u64::from(self.downloaders.saturating_sub(u32::from(*have)));
+        self.downloaders_have
+            .iter()
+            .filter(|have| **have > 0)
+            .map(lack)
+            .sum()
+    }
+
+    /// For how long somebody besides seeds has had it.
+    pub(crate) fn age(&self, now: Timestamp, piece: u32) -> Duration {
+        let at = self.appeared.get(piece as usize).copied();
+        at.filter(|at| *at != Timestamp::ZERO)
+            .map_or(Duration::ZERO, |at| now.since(at))
     }
 
     pub(crate) fn lack(&self, piece: u32) -> u32 {
@@ -221,6 +249,9 @@ pub(crate) struct Account {
     pub(crate) given: u64,
     pub(crate) forgiven: u64,
     pub(crate) halved: Timestamp,
+    /// Halvings since something was given, and `given` at the last of them.
+    pub(crate) halvings: u32,
+    pub(crate) given_then: u64,
     /// `taken` and `given` when it was joined.
     pub(crate) at_join: (u64, u64),
 }
@@ -276,7 +307,8 @@ pub(crate) struct Swarm {
     pub(crate) account: Account,
     pub(crate) echoes: u32,
     pub(crate) demand_seen: Timestamp,
-    /// HAVEs of downloaders since the last tick, and the part of what they lack that they gain each second.
+    /// HAVEs of downloaders since the last tick, and the part that they gain each second of what they lack and
+    /// others than seeds have.
     pub(crate) gains: u64,
     pub(crate) hazard: f64,
     pub(crate) book: BTreeMap<SocketAddr, Address>,

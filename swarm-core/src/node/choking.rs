@@ -4,11 +4,8 @@ use crate::io::{ConnId, Hold, Order};
 use crate::node::desk::Desk;
 use crate::peer::Peer;
 use crate::policy::choke::{self, ChokeFacts};
+use crate::policy::interest::{self, HYSTERESIS};
 use crate::swarm::Swarm;
-use core::time::Duration;
-
-/// Interest lives on for so long after the last reason for it.
-const HYSTERESIS: Duration = Duration::from_secs(60);
 
 impl Swarm {
     /// Upload slots of this swarm.
@@ -22,7 +19,24 @@ impl Swarm {
         };
         if peer.unchoked != yes && !peer.closing {
             peer.unchoked = yes;
+            peer.prompted = desk.now;
             desk.order(conn, Order::Unchoke(yes));
+        }
+    }
+
+    /// A peer that could ask and does not is told once more that it may.
+    pub(crate) fn prompt(&mut self, desk: &mut Desk, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        if !peer.unchoked || !peer.wants_us || peer.closing || peer.is_master() {
+            return;
+        }
+        let quiet = desk.now.since(peer.last_asked.unwrap_or(peer.since));
+        let unasked = peer.told.values().any(|told| told.asked.is_none());
+        if unasked && choke::says_again(quiet, desk.now.since(peer.prompted)) {
+            peer.prompted = desk.now;
+            desk.order(conn, Order::Unchoke(true));
         }
     }
 
@@ -101,8 +115,13 @@ impl Swarm {
         }
         let wish = useful
             || (peer.interested && !peer.is_master() && desk.now.since(peer.useful) < HYSTERESIS);
-        if wish != peer.interested && !peer.closing {
+        if peer.closing {
+            return;
+        }
+        let again = wish && peer.chokes_us && interest::says_again(desk.now.since(peer.said));
+        if wish != peer.interested || again {
             peer.interested = wish;
+            peer.said = desk.now;
             desk.order(conn, Order::Interested(wish));
         }
     }

@@ -202,7 +202,7 @@ impl Swarm {
                 self.reopen(desk, piece, lease.blocks, false);
             }
         }
-        self.reclass(conn);
+        self.reclass(desk.now, conn);
         desk.starved.remove(&(self.id, conn));
     }
 

@@ -4,6 +4,7 @@ use crate::io::{ConnFact, ConnId, Defence, Extended, Note, Order, Role};
 use crate::node::desk::Desk;
 use crate::peer::{Class, Peer};
 use crate::swarm::Swarm;
+use crate::time::Timestamp;
 use bt_wire::bitfield::Bitfield;
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,6 +27,9 @@ impl Swarm {
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.chokes_us = yes;
                 }
+                if yes {
+                    self.consider_interest(desk, conn);
+                }
                 self.top_up(desk, conn);
             }
             ConnFact::Requested { piece, .. } => self.requested(desk, conn, piece),
@@ -45,7 +49,7 @@ impl Swarm {
                 self.top_up(desk, conn);
             }
             ConnFact::LeaseDone { piece } => {
-                self.end_lease(desk, conn, piece, false);
+                self.lease_done(desk, conn, piece);
                 self.top_up(desk, conn);
             }
             ConnFact::LeaseLost { piece, why } => self.lease_lost(desk, conn, piece, why),
@@ -76,7 +80,7 @@ impl Swarm {
         {
             delivered.retain(|piece, _| !have.get(*piece));
         }
-        self.reclass(conn);
+        self.reclass(desk.now, conn);
         self.note_master_set(conn);
         self.offer(desk, conn);
         self.consider_interest(desk, conn);
@@ -112,14 +116,14 @@ impl Swarm {
     }
 
     /// Counts the peer by what it is now.
-    pub(crate) fn reclass(&mut self, conn: ConnId) {
+    pub(crate) fn reclass(&mut self, now: Timestamp, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
         let class = peer.classify();
         if class != peer.class {
             self.avail.leave(peer.class, &peer.have);
-            self.avail.enter(class, &peer.have);
+            self.avail.enter(now, class, &peer.have);
             peer.class = class;
         }
         if class == Class::Seed
@@ -139,10 +143,10 @@ impl Swarm {
         peer.known = true;
         peer.delivered.remove(&piece);
         let (class, full, addr) = (peer.class, peer.have.is_full(), peer.addr);
-        self.avail.gained(class, piece);
+        self.avail.gained(desk.now, class, piece);
         self.gains += u64::from(class == Class::Downloader);
         if class == Class::Unknown || full {
-            self.reclass(conn);
+            self.reclass(desk.now, conn);
         }
         self.echo(addr, piece);
         self.untell(desk, conn, piece);
@@ -199,7 +203,7 @@ impl Swarm {
             return;
         }
         if was_full {
-            self.reclass(conn);
+            self.reclass(desk.now, conn);
         } else {
             self.avail.lost(class, piece);
         }
@@ -295,7 +299,7 @@ impl Swarm {
         peer.ext = ext;
         peer.ext_seen = true;
         self.retie(conn);
-        self.reclass(conn);
+        self.reclass(desk.now, conn);
         self.offer(desk, conn);
     }
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 /// Entries of a plan looked at for one connection before giving up until the next event.
 const LOOK: usize = 2048;
-/// A plan that ran out is not rebuilt more often.
-const REBUILD: Duration = Duration::from_millis(100);
+/// A plan that ran out is not rebuilt more often; the tick plans for strangers anyway.
+const REBUILD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 enum Choice {
     Lease(u32, Why),
@@ -73,8 +73,16 @@ impl Swarm {
     }
 
     fn choose(&mut self, desk: &mut Desk, conn: ConnId, waits: bool) -> Choice {
-        if let Some(choice) = self.unfinished(desk, conn) {
-            return choice;
+        if let Some((piece, why)) = self.unfinished(desk, conn) {
+            if !waits && self.in_good_hands(conn, piece) {
+                let least = self.avail.copies(piece);
+                if let Choice::Lease(better, why) = self.choose_free(desk, conn)
+                    && self.avail.copies(better) > least
+                {
+                    return Choice::Lease(better, why);
+                }
+            }
+            return Choice::Lease(piece, why);
         }
         if waits {
             let payers = forward::payers_turn(self.fetches.0, self.fetches.1);
@@ -89,16 +97,49 @@ impl Swarm {
         self.choose_free(desk, conn)
     }
 
+    /// Which of a piece's open ranges this connection may be asked for next: any; or, where it has a lease on the piece
+    /// already, the one that goes on from there.
+    fn next_blocks(&self, conn: ConnId, piece: u32) -> Option<usize> {
+        let active = self.active.get(&piece)?;
+        let Some(lease) = self.peers.get(&conn)?.leases.get(&piece) else {
+            return active.uncovered.len().checked_sub(1);
+        };
+        let goes_on = |range: &Range<u32>| range.start == lease.blocks.end;
+        active
+            .uncovered
+            .iter()
+            .position(goes_on)
+            .filter(|_| active.why == Why::Free)
+    }
+
+    /// Others are bringing this stranger's piece, and will go on to its end: this connection may have better to do.
+    fn in_good_hands(&self, conn: ConnId, piece: u32) -> bool {
+        self.account.given > 0
+            && self.active.get(&piece).is_some_and(|active| {
+                active.why == Why::Free
+                    && !active.leases.is_empty()
+                    && !active.leases.contains(&conn)
+            })
+    }
+
     /// A piece begun, with blocks nobody is asked for.
-    fn unfinished(&self, desk: &Desk, conn: ConnId) -> Option<Choice> {
+    fn unfinished(&self, desk: &Desk, conn: ConnId) -> Option<(u32, Why)> {
         let peer = self.peers.get(&conn)?;
         let fits = |piece: &&u32| {
             let alone =
                 self.alone.contains(*piece) && self.active.get(*piece).is_some_and(|a| a.got > 0);
-            peer.offers(**piece, desk.now) && !peer.leases.contains_key(*piece) && !alone
+            let next = self.next_blocks(conn, **piece).is_some();
+            peer.offers(**piece, desk.now) && next && !alone
         };
-        let piece = *self.partial.iter().find(fits)?;
-        Some(Choice::Lease(piece, self.active.get(&piece)?.why))
+        let got = |piece: &u32| self.active.get(piece).map_or(0, |active| active.got);
+        let nearest = |piece: &u32| (got(piece), core::cmp::Reverse(*piece));
+        let piece = self
+            .partial
+            .iter()
+            .copied()
+            .filter(|piece| fits(&piece))
+            .max_by_key(nearest)?;
+        Some((piece, self.active.get(&piece)?.why))
     }
 
     fn choose_free(&mut self, desk: &mut Desk, conn: ConnId) -> Choice {
@@ -127,35 +168,22 @@ impl Swarm {
         !self.active.contains_key(&piece)
             && match why {
                 Why::Master => self.master_lacks(piece),
-                Why::Free => {
-                    self.avail.copies(piece) >= piece_yield::threshold(self.avail.downloaders)
-                }
+                Why::Free => self.avail.copies(piece) >= self.least_yield(),
             }
-    }
-
-    /// It is wanted, and will be when it arrives from a peer of this rate, bytes/s (0: not known).
-    fn pays(&self, piece: u32, why: Why, rate: u64) -> bool {
-        if why == Why::Master || rate == 0 {
-            return self.wanted(piece, why);
-        }
-        let seconds = self.permit() as f64 / rate as f64;
-        let copies = piece_yield::on_arrival(self.avail.copies(piece), self.hazard, seconds);
-        !self.active.contains_key(&piece)
-            && copies >= piece_yield::threshold(self.avail.downloaders)
     }
 
     /// The best absent piece of a plan that this connection has.
     fn best_planned(&mut self, desk: &mut Desk, conn: ConnId, why: Why) -> Option<u32> {
-        let built = if why == Why::Master {
-            self.master_plan.built
+        let (built, pause) = if why == Why::Master {
+            (self.master_plan.built, REBUILD.0)
         } else {
-            self.free_plan.built
+            (self.free_plan.built, REBUILD.1)
         };
         let queue_empty = match why {
             Why::Master => self.master_plan.queue.is_empty(),
             Why::Free => self.free_plan.queue.is_empty(),
         };
-        if queue_empty && built.is_none_or(|at| desk.now.since(at) >= REBUILD) {
+        if queue_empty && built.is_none_or(|at| desk.now.since(at) >= pause) {
             self.rebuild(desk, why);
         }
         let mut queue = core::mem::take(match why {
@@ -166,9 +194,7 @@ impl Swarm {
             queue.pop();
         }
         let found = self.peers.get(&conn).and_then(|peer| {
-            let fits = |piece: &&u32| {
-                peer.offers(**piece, desk.now) && self.pays(**piece, why, peer.down_rate())
-            };
+            let fits = |piece: &&u32| peer.offers(**piece, desk.now) && self.wanted(**piece, why);
             queue.iter().rev().take(LOOK).find(fits).copied()
         });
         match why {
@@ -176,6 +202,24 @@ impl Swarm {
             Why::Free => self.free_plan.queue = queue,
         }
         found
+    }
+
+    fn least_yield(&self) -> f64 {
+        piece_yield::threshold(self.avail.downloaders, self.account.given > 0)
+    }
+
+    /// The copies of a piece that are still wanted when all who have it and do not choke us have sent it together.
+    fn yield_on_arrival(&self, now: Timestamp, piece: u32) -> f64 {
+        let holders = self
+            .peers
+            .values()
+            .filter(|peer| peer.may_fetch() && peer.have.get(piece));
+        let supply: u64 = holders
+            .map(|peer| peer.down_rate().max(pick::UNKNOWN_RATE))
+            .sum();
+        let seconds = self.permit() as f64 / supply.max(1) as f64;
+        let age = self.avail.age(now, piece).as_secs_f64();
+        piece_yield::on_arrival(self.avail.copies(piece), self.hazard, seconds.min(age))
     }
 
     /// Sorts all wanted absent pieces anew, best last.
@@ -195,8 +239,10 @@ impl Swarm {
             }
             Why::Free => {
                 let lot = |piece: u32| forward::weight(&self.info_hash, piece, salt);
+                let least = self.least_yield();
                 let mut keyed: Vec<_> = absent
-                    .map(|piece| (self.avail.copies(piece), lot(piece), piece))
+                    .map(|piece| (self.yield_on_arrival(desk.now, piece), lot(piece), piece))
+                    .filter(|(copies, _, _)| *copies >= least)
                     .collect();
                 keyed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                 keyed.into_iter().map(|(_, _, piece)| piece).collect()
@@ -253,17 +299,18 @@ impl Swarm {
             self.begin(desk, piece, why);
         }
         let whole = self.alone.contains(&piece);
+        let Some(next) = self.next_blocks(conn, piece) else {
+            return;
+        };
         let Some(active) = self.active.get_mut(&piece) else {
             return;
         };
-        let Some(free) = active.uncovered.pop() else {
-            return;
-        };
+        let free = active.uncovered.swap_remove(next);
         let count = free.end - free.start;
-        let bite = if whole {
-            count
-        } else {
-            pick::bite(count, rate)
+        let bite = match active.why {
+            _ if whole => count,
+            Why::Master => pick::bite(count, rate),
+            Why::Free => pick::free_bite(count, rate, self.account.given > 0),
         };
         let blocks = free.start..free.start + bite;
         if blocks.end < free.end {
@@ -280,17 +327,23 @@ impl Swarm {
         else {
             return;
         };
-        let bytes = (u64::from(blocks.end - blocks.start) * u64::from(BLOCK)).min(active.size);
-        active.leases.push(conn);
+        let place = |block: u32| (u64::from(block) * u64::from(BLOCK)).min(active.size);
+        let bytes = place(blocks.end) - place(blocks.start);
         peer.outstanding += bytes;
-        peer.leases.insert(
-            piece,
-            Lease {
+        if let Some(lease) = peer.leases.get_mut(&piece) {
+            lease.blocks.end = blocks.end;
+            lease.left += bytes;
+            lease.extended = true;
+        } else {
+            active.leases.push(conn);
+            let lease = Lease {
                 blocks: blocks.clone(),
                 left: bytes,
                 since: desk.now,
-            },
-        );
+                extended: false,
+            };
+            peer.leases.insert(piece, lease);
+        }
         let announce = Arc::clone(&active.announce);
         desk.order(
             conn,
@@ -363,6 +416,17 @@ impl Swarm {
         if active.why == Why::Free {
             self.account.taken += bytes;
             self.account.in_flight = self.account.in_flight.saturating_sub(new);
+        }
+    }
+
+    /// The session has all that was leased to it. What was added to the lease while it said so is still to come.
+    pub(crate) fn lease_done(&mut self, desk: &mut Desk, conn: ConnId, piece: u32) {
+        let peer = self.peers.get_mut(&conn);
+        let Some(lease) = peer.and_then(|peer| peer.leases.get_mut(&piece)) else {
+            return;
+        };
+        if !core::mem::take(&mut lease.extended) || lease.left == 0 {
+            self.end_lease(desk, conn, piece, false);
         }
     }
 
@@ -461,16 +525,42 @@ impl Swarm {
         }
     }
 
-    /// Once a second: pieces begun that nobody can go on with, or nobody wants, are abandoned.
+    /// Once a second: pieces begun that nobody can go on with, or nobody wants, are abandoned; also a stranger's piece
+    /// that will bring less than what is still to come of it, because others were faster.
     pub(crate) fn abandon_orphans(&mut self, desk: &mut Desk) {
         let patience = Duration::from_secs(20);
         let orphan = |(piece, active): (&u32, &Active)| {
             let idle = active.stage == Stage::Fetching && active.leases.is_empty();
             (idle && self.orphaned(*piece, active, desk.now, patience)).then_some(*piece)
         };
-        let orphans: Vec<u32> = self.active.iter().filter_map(orphan).collect();
-        for piece in orphans {
+        let too_late = |(piece, active): (&u32, &Active)| {
+            let free = active.stage == Stage::Fetching && active.why == Why::Free;
+            let rest = active.size.saturating_sub(active.got) as f64;
+            let brings = self.avail.copies(*piece) * active.size as f64;
+            (free && !self.master_lacks(*piece) && brings < rest).then_some(*piece)
+        };
+        let orphans = self.active.iter().filter_map(orphan);
+        let late = self.active.iter().filter_map(too_late);
+        let given_up: BTreeSet<u32> = orphans.chain(late).collect();
+        for piece in given_up {
             self.retire(desk, piece);
+        }
+        self.reopen_stalled(desk.now, patience);
+    }
+
+    /// Nobody is asked for anything of these, and nothing of them is open: what was lost on the way is asked for again.
+    /// The shell asks for no block that is there.
+    fn reopen_stalled(&mut self, now: Timestamp, patience: Duration) {
+        let Some(layout) = self.layout else { return };
+        let stalled = self.active.iter_mut().filter(|(_, active)| {
+            active.stage == Stage::Fetching
+                && active.leases.is_empty()
+                && active.uncovered.is_empty()
+                && now.since(active.since) >= patience
+        });
+        for (piece, active) in stalled {
+            active.uncovered.push(0..layout.block_count(*piece));
+            self.partial.insert(*piece);
         }
     }
 

@@ -241,6 +241,9 @@ impl Swarm {
         for conn in rest {
             self.tell(desk, conn, piece, committed);
         }
+        for conn in audience.iter() {
+            self.prompt(desk, *conn);
+        }
     }
 
     /// HAVE went out for a piece that was given up meanwhile: taken back.

@@ -123,7 +123,7 @@ impl Swarm {
     /// What follows from a role, at the start and when it changes.
     pub(crate) fn enter_role(&mut self, desk: &mut Desk, conn: ConnId) {
         self.retie(conn);
-        self.reclass(conn);
+        self.reclass(desk.now, conn);
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };

@@ -3,7 +3,6 @@
 use crate::io::{ConnId, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
-use crate::peer::Class;
 use crate::policy::gate::{self, Draw};
 use crate::policy::stop_loss;
 use crate::swarm::{Stage, Standing, Swarm, Why};
@@ -47,15 +46,10 @@ impl Swarm {
     fn roll(&mut self, seconds: f64) {
         self.up.roll(seconds);
         self.down.roll(seconds);
-        let downloaders = self
-            .peers
-            .values()
-            .filter(|peer| peer.class == Class::Downloader);
-        let missing: u64 = downloaders
-            .map(|peer| u64::from(peer.have.len() - peer.have.count_ones()))
-            .sum();
+        let spreading = self.avail.spreading();
         if seconds > 0.0 {
-            let hazard = core::mem::take(&mut self.gains) as f64 / seconds / missing.max(1) as f64;
+            let hazard =
+                core::mem::take(&mut self.gains) as f64 / seconds / spreading.max(1) as f64;
             self.hazard += (hazard.min(1.0) - self.hazard) * (0.2 * seconds).min(1.0);
         }
         for peer in self.peers.values_mut() {
@@ -86,14 +80,12 @@ impl Swarm {
         self.age_commitments(desk);
         self.age_deliveries(desk);
         self.abandon_orphans(desk);
-        if desk.now.since(self.account.halved) >= stop_loss::HALVING {
-            self.account.halved = desk.now;
-            self.account.forgiven += stop_loss::forgiven(self.loss(desk));
-        }
+        self.forgive(desk);
         let conns: Vec<ConnId> = self.peers.keys().copied().collect();
         for conn in conns {
             self.consider_interest(desk, conn);
             self.offer(desk, conn);
+            self.prompt(desk, conn);
         }
         if rechoke {
             self.rechoke(desk);
@@ -101,6 +93,20 @@ impl Swarm {
         }
         if self.left_dirty && self.joined() {
             self.say_left(desk);
+        }
+    }
+
+    /// An old debt is halved, each time after twice as long, until something is given again.
+    fn forgive(&mut self, desk: &Desk) {
+        let account = &mut self.account;
+        if account.given > account.given_then {
+            account.halvings = 0;
+        }
+        if desk.now.since(account.halved) >= stop_loss::halving(account.halvings) {
+            account.halved = desk.now;
+            account.given_then = account.given;
+            account.halvings += 1;
+            self.account.forgiven += stop_loss::forgiven(self.loss(desk));
         }
     }
 

@@ -12,6 +12,20 @@ const SLOT_RATE: u64 = 48 << 10;
 /// Least and most slots.
 const SLOTS: (u64, u64) = (4, 200);
 
+/// A peer with nothing asked for so long may need a word.
+const QUIET: Duration = Duration::from_millis(100);
+/// Between two such words.
+const BETWEEN: Duration = Duration::from_millis(200);
+
+/// An interested peer that is unchoked, lacks what was announced to it, has asked for nothing since `quiet`, and was told
+/// so `told` ago: whether to say the unchoke anew. libtorrent fills its queue on an unchoke and on each block, and on a
+/// HAVE only when nothing interested it before; where all that it lacked was on its way from others, its queue with us
+/// ran empty and stays so (measured: HAVE to request 1.8 s in the middle of a swarm, 0.3 ms otherwise).
+#[must_use]
+pub fn says_again(quiet: Duration, told: Duration) -> bool {
+    quiet >= QUIET && told >= BETWEEN
+}
+
 /// One interested peer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChokeFacts {

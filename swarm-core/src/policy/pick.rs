@@ -12,6 +12,14 @@ const START: u64 = 1 << 20;
 const BITE: u32 = (1 << 20) / BLOCK;
 /// A whole large piece is one peer's when it brings it within so many seconds.
 const WHOLE_S: f64 = 4.0;
+/// Rate of a peer that has not given anything yet, bytes/s: a slot of an ordinary home line.
+pub const UNKNOWN_RATE: u64 = 24 << 10;
+/// Blocks of a stranger's piece that a peer takes at once, at first.
+const FIRST_BITE: u32 = 3;
+/// Afterwards: so many seconds of its rate.
+const FREE_BITE_S: u64 = 4;
+/// And at least so many blocks.
+const FREE_BITE: u64 = 8;
 /// Endgame: a lease that stands for so long may be asked of a second peer.
 pub const SLOW_LEASE: Duration = Duration::from_secs(3);
 
@@ -31,7 +39,7 @@ pub fn master_depth(rate: u64, piece: u64) -> u64 {
 /// Bytes below which a connection gets its next lease when only strangers wait: late, because what is rare changes.
 #[must_use]
 pub fn free_depth(rate: u64) -> u64 {
-    rate.max(3 * u64::from(BLOCK))
+    (3 * rate).max(FREE_BITE * u64::from(BLOCK))
 }
 
 /// How many of a piece's uncovered blocks one peer takes at once.
@@ -43,6 +51,20 @@ pub fn bite(blocks: u32, rate: u64) -> u32 {
     } else {
         BITE
     }
+}
+
+/// The same for strangers. `proven`: the swarm has taken something from us. Until then few pieces may be begun, and all
+/// who have one bring it together: what comes late is common by then. Afterwards each brings 128 KiB or four seconds
+/// of its own, for a shallow queue keeps a slow uploader slow (libtorrent reads ahead by the rate that it reaches).
+#[must_use]
+pub fn free_bite(blocks: u32, rate: u64, proven: bool) -> u32 {
+    if !proven {
+        return blocks.min(FIRST_BITE);
+    }
+    let bite = (rate * FREE_BITE_S)
+        .div_ceil(u64::from(BLOCK))
+        .max(FREE_BITE);
+    u32::try_from(bite).unwrap_or(u32::MAX).min(blocks)
 }
 
 #[cfg(test)]
@@ -59,7 +81,7 @@ mod tests {
         assert_eq!(master_depth(0, 16_384), START);
         assert_eq!(master_depth(1000, 1 << 20), 2 << 20);
         assert_eq!(master_depth(350_000_000, 1 << 20), 175_000_000);
-        assert_eq!(free_depth(0), 49_152);
+        assert_eq!((free_depth(0), free_depth(100_000)), (131_072, 300_000));
     }
 
     #[test]
@@ -67,5 +89,7 @@ mod tests {
         assert_eq!(bite(16, 0), 16);
         assert_eq!(bite(1024, 0), 64);
         assert_eq!(bite(1024, 100_000_000), 1024);
+        assert_eq!([false, true].map(|proven| free_bite(16, 0, proven)), [3, 8]);
+        assert_eq!(free_bite(1024, 1 << 20, true), 256);
     }
 }

@@ -11,8 +11,8 @@ use core::time::Duration;
 const UNPROVEN: u64 = 4;
 /// Pieces risked in one that has.
 const PROVEN: u64 = 8;
-/// An old debt is halved so often.
-pub const HALVING: Duration = Duration::from_secs(600);
+/// First and longest time until an old debt is halved.
+const HALVING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 
 /// The account of one swarm, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,12 @@ pub fn limit(facts: StopLossFacts) -> u64 {
 #[must_use]
 pub fn allows(facts: StopLossFacts) -> bool {
     debt(facts) + facts.piece <= limit(facts)
+}
+
+/// Time until the next halving, after so many without anything given: 1, 2, 4 … 10 min.
+#[must_use]
+pub fn halving(times: u32) -> Duration {
+    HALVING.0.saturating_mul(1 << times.min(10)).min(HALVING.1)
 }
 
 /// What is forgiven at a halving: half of what is owed for pieces that arrived.

@@ -105,7 +105,7 @@ impl Upload {
     }
 
     pub(super) fn unchoke(&mut self, now: Timestamp, unchoke: bool, out: &mut Outbox) {
-        if self.unchoked == unchoke {
+        if !unchoke && !self.unchoked {
             return;
         }
         self.unchoked = unchoke;

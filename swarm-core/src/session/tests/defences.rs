@@ -587,3 +587,19 @@ fn facts_wait_5_ms_or_for_an_edge_or_a_mebibyte() {
     session.on_message(T0, Message::Interested).expect("sound");
     assert_eq!(session.facts_due(T0), Some(T0), "an edge");
 }
+
+#[test]
+fn interest_that_stands_is_taken_back_and_said_anew() {
+    let mut session = ready(true, Shown::None);
+    session.on_order(T0, Order::Interested(false));
+    assert_eq!(messages(&mut session), [], "there was none");
+    session.on_order(T0, Order::Interested(true));
+    assert_eq!(messages(&mut session), [Message::Interested]);
+    session.on_order(T0, Order::Interested(true));
+    assert_eq!(
+        messages(&mut session),
+        [Message::NotInterested, Message::Interested]
+    );
+    session.on_order(T0, Order::Interested(false));
+    assert_eq!(messages(&mut session), [Message::NotInterested]);
+}
