@@ -3,12 +3,14 @@
 //!
 //! It also keeps watch: the cache's permits, the honesty of what stands announced, and that a master is never asked.
 
+mod choking;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use swarm_core::io::{
-    Batch, CloseReason, ConnFact, ConnId, Extended, Geometry, Hold, Input, Limits, MasterFact,
-    MasterId, Note, Order, Origin, Output, PieceFact, Role, Shown, SwarmFact, SwarmId,
+    Batch, CloseReason, ConnFact, ConnId, Extended, Fetch, Geometry, Hold, Input, Limits,
+    MasterFact, MasterId, Note, Order, Origin, Output, PieceFact, Role, Shown, SwarmFact, SwarmId,
 };
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -430,33 +432,36 @@ impl Sim {
                     self.peers[i].current.remove(&US);
                 }
             }
-            Order::Fetch(fetch) => {
-                assert!(
-                    self.peers[i].plan.kind != Kind::Master,
-                    "a block request to a master"
-                );
-                let size = self.size(fetch.piece);
-                let buffer = self.cache.entry(fetch.piece).or_default();
-                if buffer.held || (buffer.missing == 0 && !buffer.contributors.is_empty()) {
-                    let piece = fetch.piece;
-                    self.peers[i].facts.push(ConnFact::LeaseDone { piece });
-                    return;
-                }
-                if buffer.contributors.is_empty() && buffer.missing == 0 {
-                    buffer.missing = size;
-                    self.fetched[fetch.piece as usize] += 1;
-                }
-                buffer.announce = fetch.announce.to_vec();
-                let range = u64::from(fetch.blocks.end - fetch.blocks.start) * BLOCK;
-                let bytes = range.min(size).min(buffer.missing);
-                self.peers[i].leases.push_back((fetch.piece, bytes));
-            }
+            Order::Fetch(fetch) => self.lease(i, &fetch),
             Order::Revoke(piece) => self.peers[i].leases.retain(|(p, _)| *p != piece),
             Order::Close => {
                 self.disconnect(i);
                 inputs.push(Input::Conn(conn, vec![ConnFact::Closed(CloseReason::Ours)]));
             }
         }
+    }
+
+    /// A lease of what is still missing; of what is there already, nothing is left to do.
+    fn lease(&mut self, i: usize, fetch: &Fetch) {
+        assert!(
+            self.peers[i].plan.kind != Kind::Master,
+            "a block request to a master"
+        );
+        let size = self.size(fetch.piece);
+        let buffer = self.cache.entry(fetch.piece).or_default();
+        if buffer.held || (buffer.missing == 0 && !buffer.contributors.is_empty()) {
+            let piece = fetch.piece;
+            self.peers[i].facts.push(ConnFact::LeaseDone { piece });
+            return;
+        }
+        if buffer.contributors.is_empty() && buffer.missing == 0 {
+            buffer.missing = size;
+            self.fetched[fetch.piece as usize] += 1;
+        }
+        buffer.announce = fetch.announce.to_vec();
+        let range = u64::from(fetch.blocks.end - fetch.blocks.start) * BLOCK;
+        let bytes = range.min(size).min(buffer.missing);
+        self.peers[i].leases.push_back((fetch.piece, bytes));
     }
 
     /// One step of virtual time.
@@ -496,103 +501,6 @@ impl Sim {
         self.our_upload();
         self.flush();
         self.samples.push((self.t, self.up));
-    }
-
-    /// Every 15 s, as libtorrent does it with so many slots. A leecher: the best givers since the last time, and one
-    /// optimistic slot that turns every 30 s. A seed: who waited longest among those that had their turn of
-    /// 60 s and 20 pieces; before that everybody keeps his slot.
-    fn peers_rechoke(&mut self) {
-        let turn = self.rechokes % 2 == 0;
-        self.rechokes += 1;
-        for i in 0..self.peers.len() {
-            if self.peers[i].plan.up == 0 {
-                continue;
-            }
-            let mut wanting = self.wanting(i);
-            let salt = self.random() | 1;
-            let lot = |j: usize| (j as u64).wrapping_mul(salt) % 1009;
-            let peer = &self.peers[i];
-            if peer.plan.kind == Kind::Seed {
-                let sated = |j: &usize| {
-                    let (since, bytes) = peer.turns.get(j).copied().unwrap_or((self.t, 0));
-                    peer.serves.contains(j) && self.t - since >= 60.0 && bytes >= 20 * self.piece
-                };
-                wanting.sort_by_key(|j| (sated(j), !peer.serves.contains(j), lot(*j)));
-                wanting.truncate(self.slots - 1);
-                let rest = self.wanting(i).into_iter().filter(|j| !wanting.contains(j));
-                let rest: Vec<usize> = rest.collect();
-                let kept = peer.optimistic.filter(|j| !turn && rest.contains(j));
-                let next = kept.or_else(|| rest.iter().copied().min_by_key(|j| lot(*j)));
-                wanting.extend(next.filter(|_| turn || kept.is_some()));
-                self.peers[i].optimistic = next;
-            } else {
-                let given = |j: &usize| peer.gave.get(j).copied().unwrap_or(0);
-                wanting.sort_by_key(|j| (std::cmp::Reverse(given(j)), lot(*j)));
-                let rest = wanting.split_off(wanting.len().min(self.slots - 1));
-                let kept = peer.optimistic.filter(|j| !turn && rest.contains(j));
-                let next = kept.or_else(|| rest.iter().copied().min_by_key(|j| lot(*j)));
-                wanting.extend(next.filter(|_| turn || kept.is_some()));
-                self.peers[i].optimistic = next;
-            }
-            self.serve(i, wanting.into_iter().collect());
-            self.peers[i].gave.clear();
-        }
-    }
-
-    /// Who wants something of this peer.
-    fn wanting(&self, i: usize) -> Vec<usize> {
-        let others = (0..self.peers.len()).filter(|j| {
-            let peer = &self.peers[*j];
-            *j != i && peer.plan.kind == Kind::Leecher && peer.done_at.is_none()
-        });
-        let us = self.peers[i].we_want && self.peers[i].conn.is_some();
-        others.chain(us.then_some(US)).collect()
-    }
-
-    fn serve(&mut self, i: usize, served: BTreeSet<usize>) {
-        let was = std::mem::take(&mut self.peers[i].serves);
-        for j in &served {
-            if !was.contains(j) {
-                self.peers[i].turns.insert(*j, (self.t, 0));
-            }
-        }
-        let changed = was.contains(&US) != served.contains(&US);
-        self.peers[i].serves = served;
-        if changed {
-            self.tell_choke(i);
-        }
-    }
-
-    /// A free slot is given at once.
-    fn fill_slots(&mut self) {
-        for i in 0..self.peers.len() {
-            if self.peers[i].plan.up == 0 || self.peers[i].serves.len() >= self.slots {
-                continue;
-            }
-            let fresh = self.peers[i].we_want
-                && self.peers[i].conn.is_some()
-                && !self.peers[i].asked_before;
-            if fresh {
-                self.peers[i].asked_before = true;
-                let mut served = self.peers[i].serves.clone();
-                served.insert(US);
-                self.serve(i, served);
-            }
-        }
-    }
-
-    fn tell_choke(&mut self, i: usize) {
-        let served = self.peers[i].serves.contains(&US);
-        if self.peers[i].conn.is_some() {
-            self.peers[i].facts.push(ConnFact::Choking(!served));
-            if !served {
-                let lost: Vec<u32> = self.peers[i].leases.drain(..).map(|(p, _)| p).collect();
-                for piece in lost {
-                    let why = swarm_core::io::LeaseEnd::Choked;
-                    self.peers[i].facts.push(ConnFact::LeaseLost { piece, why });
-                }
-            }
-        }
     }
 
     /// The rarest piece of `offer` that `j` lacks, not yet asked of another unless nothing else is left.
