@@ -251,6 +251,8 @@ pub(crate) struct Account {
     pub(crate) halved: Timestamp,
     /// Halvings since something was given, and `given` at the last of them.
     pub(crate) halvings: u32,
+    /// A piece came too late since the last of them.
+    pub(crate) late: bool,
     pub(crate) given_then: u64,
     /// `taken` and `given` when it was joined.
     pub(crate) at_join: (u64, u64),

@@ -93,6 +93,8 @@ fn e4_repeats_each_byte_many_times_and_fills_the_line() {
         "E4 mean of 8: ratio {ratio:.2} line {line:.3} completion {done:.1} s, alone {:.1} s",
         alone.mean
     );
+    let worst = runs.iter().map(|run| run.line).fold(f64::MAX, f64::min);
+    assert!(worst >= 0.4, "a run that stalled: line use {worst}");
     assert!(ratio >= 4.5, "ratio {ratio}");
     assert!(line >= 0.6, "line use {line}");
     assert!(

@@ -540,8 +540,10 @@ impl Swarm {
             (free && !self.master_lacks(*piece) && brings < rest).then_some(*piece)
         };
         let orphans = self.active.iter().filter_map(orphan);
-        let late = self.active.iter().filter_map(too_late);
+        let late: Vec<u32> = self.active.iter().filter_map(too_late).collect();
+        let came_late = !late.is_empty();
         let given_up: BTreeSet<u32> = orphans.chain(late).collect();
+        self.account.late |= came_late;
         for piece in given_up {
             self.retire(desk, piece);
         }

@@ -216,6 +216,7 @@ impl Swarm {
         active.uncovered.clear();
         if active.why == crate::swarm::Why::Free {
             self.account.in_flight = self.account.in_flight.saturating_sub(in_flight);
+            self.account.late |= self.avail.lack(piece) == 0;
         }
         self.fetch_s += (took.min(60.0) - self.fetch_s) * 0.1;
         self.partial.remove(&piece);

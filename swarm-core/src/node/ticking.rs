@@ -102,10 +102,11 @@ impl Swarm {
         if account.given > account.given_then {
             account.halvings = 0;
         }
-        if desk.now.since(account.halved) >= stop_loss::halving(account.halvings) {
+        if desk.now.since(account.halved) >= stop_loss::halving(account.halvings, account.late) {
             account.halved = desk.now;
             account.given_then = account.given;
             account.halvings += 1;
+            account.late = false;
             self.account.forgiven += stop_loss::forgiven(self.loss(desk));
         }
     }

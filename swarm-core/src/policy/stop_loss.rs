@@ -11,8 +11,10 @@ use core::time::Duration;
 const UNPROVEN: u64 = 4;
 /// Pieces risked in one that has.
 const PROVEN: u64 = 8;
-/// First and longest time until an old debt is halved.
-const HALVING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
+/// First time until an old debt is halved: where pieces came too late, where they were not wanted; and the longest.
+const LATE: Duration = Duration::from_secs(15);
+const UNWANTED: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// The account of one swarm, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,10 +52,13 @@ pub fn allows(facts: StopLossFacts) -> bool {
     debt(facts) + facts.piece <= limit(facts)
 }
 
-/// Time until the next halving, after so many without anything given: 1, 2, 4 … 10 min.
+/// Time until the next halving, after so many without anything given: 1, 2, 4 … 10 min. `late`: since the last one a
+/// piece was common before we had it. That says that the swarm lives and we were slow, not that nobody wants anything:
+/// 15, 30, 60 s … 10 min.
 #[must_use]
-pub fn halving(times: u32) -> Duration {
-    HALVING.0.saturating_mul(1 << times.min(10)).min(HALVING.1)
+pub fn halving(times: u32, late: bool) -> Duration {
+    let first = if late { LATE } else { UNWANTED };
+    first.saturating_mul(1 << times.min(10)).min(LONGEST)
 }
 
 /// What is forgiven at a halving: half of what is owed for pieces that arrived.
@@ -111,6 +116,13 @@ mod tests {
             }),
             500
         );
+    }
+
+    #[test]
+    fn halvings_come_ever_later_and_sooner_where_pieces_were_late() {
+        let seconds = |late| [0, 1, 2, 9].map(|times| halving(times, late).as_secs());
+        assert_eq!(seconds(false), [60, 120, 240, 600]);
+        assert_eq!(seconds(true), [15, 30, 60, 600]);
     }
 
     #[test]
