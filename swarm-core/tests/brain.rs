@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use support::{KIB, Kind, MIB, Plan, SWARM, Shape, Sim, limits};
 
 use swarm_core::io::{
-    Geometry, Hold, Input, LeaveReason, MasterId, Note, Origin, Output, SwarmFact, SwarmId,
+    Geometry, Hold, Input, LeaveReason, MasterId, Note, Order, Origin, Output, SwarmFact, SwarmId,
 };
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -258,6 +258,13 @@ fn e5_a_swarm_of_pretenders_costs_four_pieces_and_is_left() {
         sim.down / KIB
     );
     assert!(sim.down <= 4 * 256 * KIB, "{} bytes taken", sim.down);
+    let unchoke = |output: &&Output| matches!(output, Output::Order(_, Order::Unchoke(true)));
+    let said = sim.outputs.iter().filter(unchoke).count();
+    println!("pretenders: {said} unchokes said");
+    assert!(
+        said <= 8 * 30,
+        "who never asks is reminded for ever: {said}"
+    );
     let before = sim.down;
     sim.run_until(sim.t + 300.0, |_| false);
     assert_eq!(sim.down, before, "it rests");

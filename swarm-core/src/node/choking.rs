@@ -4,6 +4,7 @@ use crate::io::{ConnId, Hold, Order};
 use crate::node::desk::Desk;
 use crate::peer::Peer;
 use crate::policy::choke::{self, ChokeFacts};
+use crate::policy::gate;
 use crate::policy::interest::{self, HYSTERESIS};
 use crate::swarm::Swarm;
 
@@ -34,7 +35,9 @@ impl Swarm {
         }
         let quiet = desk.now.since(peer.last_asked.unwrap_or(peer.since));
         let unasked = peer.told.values().any(|told| told.asked.is_none());
-        if unasked && choke::says_again(quiet, desk.now.since(peer.prompted)) {
+        // Who never asks is not reminded for ever.
+        let asks = peer.asks(desk.now, gate::DEAF_AFTER);
+        if unasked && asks && choke::says_again(quiet, desk.now.since(peer.prompted)) {
             peer.prompted = desk.now;
             desk.order(conn, Order::Unchoke(true));
         }

@@ -76,6 +76,12 @@ mod tests {
     };
 
     #[test]
+    fn an_unchoke_is_said_anew_to_the_quiet_and_not_all_the_time() {
+        assert!(says_again(QUIET, BETWEEN));
+        assert!(!says_again(QUIET / 2, BETWEEN) && !says_again(QUIET, BETWEEN / 2));
+    }
+
+    #[test]
     fn slots_follow_the_line() {
         assert_eq!(slots(0), 4);
         assert!(slots(2 << 20) >= 8);
