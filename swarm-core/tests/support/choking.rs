@@ -27,22 +27,15 @@ impl Sim {
                     peer.serves.contains(j) && self.t - since >= 60.0 && bytes >= 20 * self.piece
                 };
                 wanting.sort_by_key(|j| (sated(j), !peer.serves.contains(j), lot(*j)));
-                wanting.truncate(self.slots - 1);
-                let rest = self.wanting(i).into_iter().filter(|j| !wanting.contains(j));
-                let rest: Vec<usize> = rest.collect();
-                let kept = peer.optimistic.filter(|j| !turn && rest.contains(j));
-                let next = kept.or_else(|| rest.iter().copied().min_by_key(|j| lot(*j)));
-                wanting.extend(next.filter(|_| turn || kept.is_some()));
-                self.peers[i].optimistic = next;
             } else {
                 let given = |j: &usize| peer.gave.get(j).copied().unwrap_or(0);
                 wanting.sort_by_key(|j| (std::cmp::Reverse(given(j)), lot(*j)));
-                let rest = wanting.split_off(wanting.len().min(self.slots - 1));
-                let kept = peer.optimistic.filter(|j| !turn && rest.contains(j));
-                let next = kept.or_else(|| rest.iter().copied().min_by_key(|j| lot(*j)));
-                wanting.extend(next.filter(|_| turn || kept.is_some()));
-                self.peers[i].optimistic = next;
             }
+            let rest = wanting.split_off(wanting.len().min(self.slots - 1));
+            let kept = peer.optimistic.filter(|j| !turn && rest.contains(j));
+            let next = kept.or_else(|| rest.iter().copied().min_by_key(|j| lot(*j)));
+            wanting.extend(next.filter(|_| turn || kept.is_some()));
+            self.peers[i].optimistic = next;
             self.serve(i, wanting.into_iter().collect());
             self.peers[i].gave.clear();
         }
