@@ -39,7 +39,7 @@ pub fn master_depth(rate: u64, piece: u64) -> u64 {
 /// Bytes below which a connection gets its next lease when only strangers wait: late, because what is rare changes.
 #[must_use]
 pub fn free_depth(rate: u64) -> u64 {
-    (3 * rate).max(FREE_BITE * u64::from(BLOCK))
+    rate.saturating_mul(3).max(FREE_BITE * u64::from(BLOCK))
 }
 
 /// How many of a piece's uncovered blocks one peer takes at once.
@@ -61,7 +61,8 @@ pub fn free_bite(blocks: u32, rate: u64, proven: bool) -> u32 {
     if !proven {
         return blocks.min(FIRST_BITE);
     }
-    let bite = (rate * FREE_BITE_S)
+    let bite = rate
+        .saturating_mul(FREE_BITE_S)
         .div_ceil(u64::from(BLOCK))
         .max(FREE_BITE);
     u32::try_from(bite).unwrap_or(u32::MAX).min(blocks)
@@ -91,5 +92,9 @@ mod tests {
         assert_eq!(bite(1024, 100_000_000), 1024);
         assert_eq!([false, true].map(|proven| free_bite(16, 0, proven)), [3, 8]);
         assert_eq!(free_bite(1024, 1 << 20, true), 256);
+        assert_eq!(
+            (free_bite(16, u64::MAX, true), free_depth(u64::MAX)),
+            (16, u64::MAX)
+        );
     }
 }
