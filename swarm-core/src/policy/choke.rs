@@ -18,9 +18,9 @@ const QUIET: Duration = Duration::from_millis(100);
 const BETWEEN: Duration = Duration::from_millis(200);
 
 /// An interested peer that is unchoked, lacks what was announced to it, has asked for nothing since `quiet`, and was told
-/// so `told` ago: whether to say the unchoke anew. libtorrent fills its queue on an unchoke and on each block, and on a
-/// HAVE only when nothing interested it before; where all that it lacked was on its way from others, its queue with us
-/// ran empty and stays so (measured: HAVE to request 1.8 s in the middle of a swarm, 0.3 ms otherwise).
+/// so `told` ago: whether to say the unchoke anew. Where all that it lacked
+/// was on its way from others, libtorrent's queue with us runs empty, and a HAVE alone does not soon fill it again. Seen in
+/// rig E4: 1.8 s from a HAVE to its first block at the median and 5 to 8 s at the 90th percentile, 2.2 s with the reminder.
 #[must_use]
 pub fn says_again(quiet: Duration, told: Duration) -> bool {
     quiet >= QUIET && told >= BETWEEN

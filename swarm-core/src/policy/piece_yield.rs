@@ -3,7 +3,7 @@
 //! yield = L / (1 + S·w + H·v): L downloaders lack it; S seeds and H other peers hold it besides us and compete for
 //! the requests. A seed with a free slot serves anything; a downloader's line is shared with all it exchanges with.
 //! Weights w = 0.75 and v = 0.05 and the goal of 2.9 copies: tuned on the virtual swarm of rig E4 (tests/support), means of
-//! eight runs. There the goal is a plain trade: with 2.3 a ratio of 4.5 and 70 % of the line, with 2.9 4.8 and 65 %; a
+//! eight runs. There the goal is a plain trade: with 2.3 a ratio of 4.4 and 67 % of the line, with 2.9 4.8 and 62 %; a
 //! larger v costs both. On the wire a piece that only one downloader has brings 4.8 copies when it arrives within 14 s,
 //! one that two have 3.5, three 3, and one that only the seed has 7.3: a third of those who still lack it have it on its
 //! way from others. A swarm of 1 seed and 8 downloaders passes, one of 4 seeds and 8 downloaders does not.

@@ -1,7 +1,7 @@
 //! The most a swarm may cost us: debt = max(0, taken + in flight − given) ≤ L.
 //!
-//! L = 4 pieces until something was given, then 8, one more per piece repaid, at most half the cache. An old debt halves
-//! each 10 minutes, so that one dead piece cannot bar a pinned swarm for ever. (Tribler's ladder in pieces, and
+//! L = 4 pieces until something was given, then 8, one more per piece repaid, at most half the cache. An old debt is
+//! halved, each time after twice as long, so that one dead piece cannot bar a pinned swarm for ever. (Tribler's ladder in pieces, and
 //! libtorrent's one unpaid piece, made larger: with 2 a swarm of slow unchokes never got under way on the wire, rig E4.
 //! Its first two pieces took 20 s each and were common by then.)
 
