@@ -25,6 +25,10 @@ pub struct Ledger {
     pub withdrawn: u64,
     /// Requests sent for a withdrawn piece, on purpose.
     pub probes: u64,
+    /// Those that a reject has yet to answer. One whose piece is announced anew is a request like any other.
+    pub open_probes: BTreeSet<BlockRef>,
+    /// Nothing more is asked for.
+    pub full: bool,
     /// Longest wait for an answer.
     pub slowest: Duration,
     /// Whole pieces received.
@@ -49,6 +53,11 @@ impl Ledger {
         }
     }
 
+    /// Requests that wait for an answer.
+    pub fn open(&self) -> usize {
+        self.asked.len()
+    }
+
     /// The longest wait of all, of requests not answered yet too.
     pub fn longest_wait(&self) -> Duration {
         let open = self.asked.values().map(Instant::elapsed).max();
@@ -58,6 +67,7 @@ impl Ledger {
     /// The connection ended: that answers what is open.
     pub fn closed(&mut self) {
         self.refuse_all(|_| true);
+        self.open_probes.clear();
     }
 }
 
@@ -108,7 +118,10 @@ impl Taker {
                     ledger.refuse_all(|_| true);
                 }
             }
-            Some(Message::Have(piece)) => self.want(*piece, &ledger),
+            Some(Message::Have(piece)) => {
+                ledger.open_probes.retain(|probe| probe.piece != *piece);
+                self.want(*piece, &ledger);
+            }
             Some(Message::Piece { piece, begin, data }) => {
                 let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
                 let (piece, begin) = (*piece, *begin);
@@ -122,7 +135,10 @@ impl Taker {
                     self.got(sender, block, &mut ledger);
                 }
             }
-            Some(Message::Reject(block)) if ledger.answered(*block) => ledger.refused += 1,
+            Some(Message::Reject(block)) if ledger.answered(*block) => {
+                ledger.refused += 1;
+                ledger.open_probes.remove(block);
+            }
             Some(Message::Extended { id, payload }) if *id == DONT_HAVE_ID => {
                 if let Ok(piece) = <[u8; 4]>::try_from(payload.as_ref()) {
                     self.withdrawn(sender, u32::from_be_bytes(piece), &mut ledger);
@@ -130,7 +146,7 @@ impl Taker {
             }
             Some(_) => {}
         }
-        while self.unchoked && ledger.asked.len() < DEPTH {
+        while self.unchoked && !ledger.full && ledger.asked.len() < DEPTH {
             let Some(block) = self.wanted.pop_first() else {
                 return;
             };
@@ -175,8 +191,9 @@ impl Taker {
         self.wanted.retain(|block| block.piece != piece);
         if self.abilities.fast {
             let probe = blocks(&self.torrent, piece).find(|b| !ledger.asked.contains_key(b));
-            if let Some(block) = probe {
+            if let Some(block) = probe.filter(|_| !ledger.full) {
                 ledger.probes += 1;
+                ledger.open_probes.insert(block);
                 ask(sender, block, ledger);
             }
         } else {
