@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 
 /// Unsent bytes the kernel may hold, so that a HAVE does not queue up behind megabytes of blocks.
 const NOTSENT_LOWAT: u32 = 128 * 1024;
+/// The same for messages that do not wait: what [`NOTSENT_LOWAT`] leaves free, and a block that was cut by it.
+#[cfg(target_os = "linux")]
+const NOTSENT_URGENT: u32 = 2 * NOTSENT_LOWAT;
 
 /// A connected transport.
 #[derive(Debug)]
@@ -63,6 +66,28 @@ impl Stream {
     pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// Writes a few bytes that must not wait until the peer has read what is unsent, past the bound on those. The order
+    /// of bytes stays: they arrive after what was written, and need no waking of ours for it.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the kernel has no room at all, or knows no such bound; or what ends the connection.
+    pub(crate) fn try_write_urgent(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Self::Tcp(stream) = self;
+        #[cfg(target_os = "linux")]
+        {
+            let socket = SockRef::from(stream);
+            // Setting either bound wakes the socket when it is writable under it; so no readiness is lost.
+            socket.set_tcp_notsent_lowat(NOTSENT_URGENT)?;
+            let wrote = socket.send_vectored(slices);
+            socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+            wrote
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            stream.try_write_vectored(slices)
         }
     }
 

@@ -141,13 +141,19 @@ impl Conn {
         }
         let wrote = match self.writer.write(&self.stream, &mut self.done) {
             Ok(wrote) => wrote,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked.get_or_insert_with(Instant::now);
-                return Ok(false);
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(_) => return Err(CloseReason::Remote),
         };
-        self.blocked = None;
+        if wrote > 0 {
+            self.blocked = None;
+        } else {
+            self.blocked.get_or_insert_with(Instant::now);
+        }
+        let urgent = match self.writer.write_urgent(&self.stream, &mut self.done) {
+            Ok(wrote) => wrote,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return Err(CloseReason::Remote),
+        };
         let overhead = self.writer.take_overhead();
         self.overhead(overhead);
         if overhead > 0 {
@@ -176,6 +182,6 @@ impl Conn {
                 self.session.wrote_block(now, block);
             }
         }
-        Ok(wrote > 0)
+        Ok(wrote + urgent > 0)
     }
 }

@@ -64,14 +64,15 @@ impl Writer {
         self.control_bytes == 0
     }
 
-    /// A message. HAVE and requests go ahead of blocks that wait (not of other messages): they are what the speed of
-    /// the whole path hangs on, and no meaning of theirs depends on a block.
+    /// A message. It goes ahead of blocks that wait (not of other messages): what it says is news to the peer, and HAVE
+    /// and requests are what the speed of the whole path hangs on. A choke alone stays behind them: who does not speak
+    /// BEP 6 gives up at a choke what it has asked for, and those blocks would be wasted.
     pub(super) fn message(&mut self, message: &Message) {
         message.encode(&mut self.scratch);
         let bytes = self.scratch.split().freeze();
         self.control_bytes += bytes.len();
         let mut at = self.queue.len();
-        if matches!(message, Message::Have(_) | Message::Request(_)) {
+        if !matches!(message, Message::Choke) {
             let waiting = |chunk: &Chunk| matches!(chunk, Chunk::Block { sent: 0, .. });
             while at > 0 && self.queue.get(at - 1).is_some_and(waiting) {
                 at -= 1;
@@ -99,28 +100,7 @@ impl Writer {
         let mut all = 0;
         while !self.queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut count = 0;
-            for chunk in &self.queue {
-                if count + 2 > SLICES {
-                    break;
-                }
-                match chunk {
-                    Chunk::Small(bytes) => slices[count] = IoSlice::new(bytes),
-                    Chunk::Block {
-                        header,
-                        sent,
-                        bytes,
-                        ..
-                    } => {
-                        if *sent < PIECE_HEADER {
-                            slices[count] = IoSlice::new(&header[*sent..]);
-                            count += 1;
-                        }
-                        slices[count] = IoSlice::new(bytes);
-                    }
-                }
-                count += 1;
-            }
+            let count = self.gather(&mut slices, |_| true);
             let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
             let wrote = match stream.try_write_vectored(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -137,6 +117,66 @@ impl Writer {
             }
         }
         Ok(all)
+    }
+
+    /// Writes the messages at the head of the queue, and before them what remains of a block that was begun, although
+    /// the socket took no more blocks: a peer that is slow to read finds the HAVE right behind what it is reading.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub(super) fn write_urgent(
+        &mut self,
+        stream: &Stream,
+        done: &mut Vec<BlockRef>,
+    ) -> io::Result<usize> {
+        if !self.head_has_message() {
+            return Ok(0);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = self.gather(&mut slices, |chunk| {
+            !matches!(chunk, Chunk::Block { sent: 0, .. })
+        });
+        let wrote = stream.try_write_urgent(&slices[..count])?;
+        self.advance(wrote, done);
+        Ok(wrote)
+    }
+
+    /// The head of the queue, as long as the chunks are of this kind. Returns how many slices were filled.
+    fn gather<'a>(
+        &'a self,
+        slices: &mut [IoSlice<'a>; SLICES],
+        kind: impl Fn(&Chunk) -> bool,
+    ) -> usize {
+        let mut count = 0;
+        for chunk in self.queue.iter().take_while(|chunk| kind(chunk)) {
+            if count + 2 > SLICES {
+                break;
+            }
+            match chunk {
+                Chunk::Small(bytes) => slices[count] = IoSlice::new(bytes),
+                Chunk::Block {
+                    header,
+                    sent,
+                    bytes,
+                    ..
+                } => {
+                    if *sent < PIECE_HEADER {
+                        slices[count] = IoSlice::new(&header[*sent..]);
+                        count += 1;
+                    }
+                    slices[count] = IoSlice::new(bytes);
+                }
+            }
+            count += 1;
+        }
+        count
+    }
+
+    /// A message waits for nothing but the rest of a block that was begun.
+    fn head_has_message(&self) -> bool {
+        let begun = |chunk: &Chunk| matches!(chunk, Chunk::Block { sent, .. } if *sent > 0);
+        let at = usize::from(self.queue.front().is_some_and(begun));
+        matches!(self.queue.get(at), Some(Chunk::Small(_)))
     }
 
     fn advance(&mut self, mut wrote: usize, done: &mut Vec<BlockRef>) {
@@ -199,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn have_overtakes_waiting_blocks_and_nothing_else() {
+    fn messages_but_a_choke_overtake_waiting_blocks_and_nothing_else() {
         let mut writer = Writer::default();
         let payload = Bytes::from(vec![1; 100]);
         writer.block(block(1), payload.clone());
@@ -208,12 +248,12 @@ mod tests {
         writer.block(block(3), payload.clone());
         writer.message(&Message::Have(9));
         writer.message(&Message::Reject(block(7)));
-        assert_eq!(kinds(&writer), [1, 2, 100, 104, 3, 116]);
+        assert_eq!(kinds(&writer), [1, 2, 100, 104, 116, 3]);
         let mut done = Vec::new();
         writer.advance(113 + 20, &mut done);
         writer.message(&Message::Have(10));
         assert_eq!(done, [block(1)]);
-        assert_eq!(kinds(&writer), [2, 100, 104, 3, 116, 104]);
+        assert_eq!(kinds(&writer), [2, 100, 104, 116, 104, 3]);
         // A block that has begun is not cut in two.
         let mut begun = Writer::default();
         begun.block(block(1), payload);
@@ -223,5 +263,69 @@ mod tests {
         begun.advance(108 + 9, &mut done);
         assert!(begun.is_empty());
         assert_eq!((begun.block_bytes, begun.control_bytes), (0, 0));
+    }
+
+    /// Fills a socket whose far end does not read; then, of what the far end reads at last, the messages in order.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn have_goes_out_although_the_peer_reads_nothing() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+        let (near, far) = tokio::join!(near, listener.accept());
+        let (stream, (mut far, _)) = (Stream::tcp(near.unwrap()).unwrap(), far.unwrap());
+        let (mut writer, mut done) = (Writer::default(), Vec::new());
+        let payload = Bytes::from(vec![0; 16 << 10]);
+        let mut blocks = 0;
+        let full = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        loop {
+            while writer.has_room_for_blocks() {
+                let block = BlockRef {
+                    piece: blocks,
+                    begin: 0,
+                    length: 16 << 10,
+                };
+                writer.block(block, payload.clone());
+                blocks += 1;
+            }
+            stream.ready(true, false).await.unwrap();
+            match writer.write(&stream, &mut done) {
+                Ok(_) => {}
+                Err(error) if full(&error) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        writer.message(&Message::Have(7));
+        assert!(writer.write(&stream, &mut done).is_err_and(|e| full(&e)));
+        assert!(!writer.messages_are_out());
+        writer.write_urgent(&stream, &mut done).unwrap();
+        assert!(writer.messages_are_out());
+        let out = done.len();
+        assert!(out < blocks as usize, "blocks still wait");
+        // Nothing more is taken past the bound for blocks.
+        assert_eq!(writer.write_urgent(&stream, &mut done).unwrap(), 0);
+
+        let mut expected = vec![0; out * (PIECE_HEADER + (16 << 10)) + 9];
+        tokio::io::AsyncReadExt::read_exact(&mut far, &mut expected)
+            .await
+            .unwrap();
+        assert_eq!(expected[expected.len() - 9..], [0, 0, 0, 5, 4, 0, 0, 0, 7]);
+        // The socket is awaited as before: what waits goes out as the far end reads.
+        let rest = tokio::spawn(async move {
+            let mut rest = Vec::new();
+            tokio::io::AsyncReadExt::read_to_end(&mut far, &mut rest)
+                .await
+                .map(|_| rest.len())
+        });
+        while !writer.is_empty() {
+            stream.ready(true, false).await.unwrap();
+            match writer.write(&stream, &mut done) {
+                Ok(_) => {}
+                Err(error) => assert!(full(&error), "{error}"),
+            }
+        }
+        drop(stream);
+        let sent = (done.len() - out) * (PIECE_HEADER + (16 << 10));
+        assert_eq!(rest.await.unwrap().unwrap(), sent);
+        assert_eq!(done.len(), blocks as usize);
     }
 }
