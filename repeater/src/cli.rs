@@ -192,11 +192,22 @@ fn start_log(config: &Config) -> LogFilter {
     Arc::new(move |text: &str| drop(handle.reload(filter(text))))
 }
 
+/// One worker fewer than the machine has cores: the last one belongs to the driver's thread, the disk's, and the kernel's
+/// part of the network. With a worker on every core of two, a saturated relay told its master of a piece 2 to 10 ms late
+/// (99th percentile); with one, 0.5 to 0.75 ms, at the same throughput.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores - 1).max(1))
+        .enable_all()
+        .build()
+        .context("cannot start the runtime; raise the limit on processes")
+}
+
 fn daemon(config: Config, sources: Sources, run: Run) -> anyhow::Result<()> {
     let set_log = start_log(&config);
     let metrics = metrics::install().context("metrics")?;
-    let runtime = tokio::runtime::Runtime::new()
-        .context("cannot start the runtime; raise the limit on processes")?;
+    let runtime = runtime()?;
     runtime
         .block_on(async {
             let upkeep = tokio::spawn(metrics::upkeep(metrics.clone()));
@@ -226,8 +237,7 @@ fn daemon(config: Config, sources: Sources, run: Run) -> anyhow::Result<()> {
 /// The demo; whatever configuration there is stays out of it.
 fn demonstrate() -> anyhow::Result<bool> {
     let metrics = metrics::install().context("metrics")?;
-    let runtime = tokio::runtime::Runtime::new()
-        .context("cannot start the runtime; raise the limit on processes")?;
+    let runtime = runtime()?;
     runtime.block_on(crate::demo::run(metrics))
 }
 
