@@ -156,6 +156,8 @@ pub enum ConnFact {
     Interested(bool),
     /// They choke (or unchoke) us.
     Choking(bool),
+    /// They serve us this piece even while they choke us (BEP 6).
+    AllowedFast(u32),
     /// Requests for blocks of this piece entered our queue.
     Requested {
         /// Piece index.

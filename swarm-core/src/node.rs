@@ -196,6 +196,7 @@ impl Node {
             | ConnFact::DontHave(_)
             | ConnFact::Interested(_)
             | ConnFact::Choking(_)
+            | ConnFact::AllowedFast(_)
             | ConnFact::Requested { .. }
             | ConnFact::Served { .. }
             | ConnFact::Refused { .. }
@@ -388,6 +389,7 @@ fn newcomer(conn: ConnId, arrival: &Arrival, pieces: u32, now: Timestamp) -> Pee
         told: BTreeMap::new(),
         delivered: BTreeMap::new(),
         chokes_us: true,
+        allowed: BTreeSet::new(),
         said: now,
         wants_us: false,
         unchoked: false,

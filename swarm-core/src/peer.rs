@@ -5,7 +5,7 @@ use crate::time::Timestamp;
 use bt_wire::bitfield::Bitfield;
 use core::ops::Range;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// A byte counter with a rate that forgets over some seconds.
@@ -109,6 +109,8 @@ pub(crate) struct Peer {
     /// A master's: what it lacks, though all of its blocks went out to it, and when the last one did.
     pub(crate) delivered: BTreeMap<u32, Timestamp>,
     pub(crate) chokes_us: bool,
+    /// Pieces that it sends us even then (BEP 6). The session bounds their number.
+    pub(crate) allowed: BTreeSet<u32>,
     pub(crate) wants_us: bool,
     pub(crate) unchoked: bool,
     /// When an unchoke was last said.
@@ -133,9 +135,16 @@ impl Peer {
         matches!(self.role, Role::Master(_))
     }
 
-    /// It may be asked for blocks now.
+    /// It may be asked for blocks now, of what it [offers](Self::offers).
     pub(crate) fn may_fetch(&self) -> bool {
-        !self.closing && !self.chokes_us && !self.suspect && !self.is_master()
+        let open = !self.chokes_us || !self.allowed.is_empty();
+        open && !self.closing && !self.suspect && !self.is_master()
+    }
+
+    /// It has the piece and would send it now.
+    pub(crate) fn gives(&self, piece: u32) -> bool {
+        let open = !self.chokes_us || self.allowed.contains(&piece);
+        open && self.may_fetch() && self.have.get(piece)
     }
 
     /// The class that follows from what is known.
@@ -171,9 +180,9 @@ impl Peer {
             || self.delivered.contains_key(&piece)
     }
 
-    /// It has the piece and did not refuse it lately.
+    /// It gives the piece and did not refuse it lately.
     pub(crate) fn offers(&self, piece: u32, now: Timestamp) -> bool {
-        self.have.get(piece)
+        self.gives(piece)
             && self
                 .refused
                 .get(&piece)

@@ -200,7 +200,9 @@ impl Session {
             Message::Reject(block) => self.down.reject(now, block, &mut self.count, &mut self.out),
             Message::AllowedFast(piece) => {
                 self.check(piece)?;
-                self.down.allowed_fast(piece, &mut self.count);
+                if self.down.allowed_fast(piece, &mut self.count) {
+                    self.out.facts.edge(now, ConnFact::AllowedFast(piece));
+                }
             }
             Message::Extended { id, payload } => return self.on_extended(now, id, &payload),
             Message::Unknown { .. } => self.count.unknown_messages += 1,

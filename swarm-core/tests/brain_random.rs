@@ -37,7 +37,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => (0u8..12, any::<bool>(), any::<bool>()).prop_map(|(a, b, c)| Op::Connect(a, b, c)),
-        20 => (0u8..12, 0u8..13, 0u32..PIECES + 2, any::<bool>()).prop_map(|(a, b, c, d)| Op::Facts(a, b, c, d)),
+        20 => (0u8..12, 0u8..14, 0u32..PIECES + 2, any::<bool>()).prop_map(|(a, b, c, d)| Op::Facts(a, b, c, d)),
         8 => (any::<u8>(), prop::bool::weighted(0.9)).prop_map(|(n, ok)| Op::Verify(n, ok)),
         8 => any::<u8>().prop_map(Op::Release),
         4 => (1u32..20_000).prop_map(Op::Wait),
@@ -256,6 +256,7 @@ fn fact(kind: u8, piece: u32, yes: bool) -> ConnFact {
             redundant: u32::from(yes),
         },
         11 => ConnFact::LeaseDone { piece },
+        12 => ConnFact::AllowedFast(piece),
         _ => ConnFact::LeaseLost {
             piece,
             why: if yes {

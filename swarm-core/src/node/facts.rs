@@ -32,6 +32,12 @@ impl Swarm {
                 }
                 self.top_up(desk, conn);
             }
+            ConnFact::AllowedFast(piece) => {
+                if let Some(peer) = self.peers.get_mut(&conn) {
+                    peer.allowed.insert(piece);
+                }
+                self.top_up(desk, conn);
+            }
             ConnFact::Requested { piece, .. } => self.requested(desk, conn, piece),
             ConnFact::Served { piece, bytes } => self.served(desk, conn, piece, bytes.into()),
             ConnFact::Refused { piece, .. } => self.undelivered(desk, conn, piece),

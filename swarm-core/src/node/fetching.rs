@@ -213,7 +213,7 @@ impl Swarm {
         let holders = self
             .peers
             .values()
-            .filter(|peer| peer.may_fetch() && peer.have.get(piece));
+            .filter(|peer| peer.gives(piece));
         let supply: u64 = holders
             .map(|peer| peer.down_rate().max(pick::UNKNOWN_RATE))
             .sum();
@@ -572,7 +572,7 @@ impl Swarm {
         let served = self
             .peers
             .values()
-            .any(|peer| peer.may_fetch() && peer.have.get(piece));
+            .any(|peer| peer.gives(piece));
         smart || old || (!served && now.since(active.since) >= patience * 3)
     }
 

@@ -128,13 +128,15 @@ impl Download {
         self.waiting.map(|since| since + REQUEST_TIMEOUT)
     }
 
-    pub(super) fn allowed_fast(&mut self, piece: u32, count: &mut Counters) {
+    /// They allow a piece: true if it counts.
+    pub(super) fn allowed_fast(&mut self, piece: u32, count: &mut Counters) -> bool {
         let known = self.allowed_fast.contains(&piece);
         if known || self.allowed_fast.len() >= MOST_ALLOWED_FAST {
             count.allowed_fast_ignored += 1;
-        } else {
-            self.allowed_fast.push(piece);
+            return false;
         }
+        self.allowed_fast.push(piece);
+        self.fast
     }
 
     fn may_request(&self, piece: u32) -> bool {

@@ -146,6 +146,7 @@ impl Script {
             | ConnFact::HaveNone
             | ConnFact::DontHave(_)
             | ConnFact::Interested(_)
+            | ConnFact::AllowedFast(_)
             | ConnFact::Requested { .. }
             | ConnFact::Refused { .. }
             | ConnFact::Received { .. }
