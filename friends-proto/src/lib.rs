@@ -1,9 +1,12 @@
 //! What friends say to each other. Pure: no sockets, files, clocks or randomness.
 //!
-//! A slave is known to its friends by an Ed25519 [`identity`], handed around as a [`friend_code`].
+//! A slave is known to its friends by an Ed25519 [`identity`], handed around as a [`friend_code`]. Two friends recognise
+//! each other by what they derive from both keys ([`pair`]). What one received from the other it signs as an [`iou`].
 
 #![forbid(unsafe_code)]
 
 pub mod friend_code;
 mod hint;
 pub mod identity;
+pub mod iou;
+pub mod pair;
