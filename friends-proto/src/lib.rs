@@ -1,7 +1,8 @@
 //! What friends say to each other. Pure: no sockets, files, clocks or randomness.
 //!
 //! A slave is known to its friends by an Ed25519 [`identity`], handed around as a [`friend_code`]. Two friends recognise
-//! each other by what they derive from both keys ([`pair`]). What one received from the other it signs as an [`iou`].
+//! each other by what they derive from both keys ([`pair`]). What one received from the other it signs as an
+//! [`iou`], and both keep in a [`ledger`].
 
 #![forbid(unsafe_code)]
 
@@ -9,4 +10,5 @@ pub mod friend_code;
 mod hint;
 pub mod identity;
 pub mod iou;
+pub mod ledger;
 pub mod pair;
