@@ -1,8 +1,8 @@
 //! What friends say to each other. Pure: no sockets, files, clocks or randomness.
 //!
 //! A slave is known to its friends by an Ed25519 [`identity`], handed around as a [`friend_code`]. Two friends recognise
-//! each other by what they derive from both keys ([`pair`]). What one received from the other it signs as an
-//! [`iou`], and both keep in a [`ledger`].
+//! each other by what they derive from both keys ([`pair`]), and exchange [`message`]s.
+//! What one received from the other it signs as an [`iou`], and both keep it in a [`ledger`].
 
 #![forbid(unsafe_code)]
 
@@ -11,4 +11,5 @@ mod hint;
 pub mod identity;
 pub mod iou;
 pub mod ledger;
+pub mod message;
 pub mod pair;
