@@ -117,10 +117,7 @@ impl Progress {
         let mut entries = vec![id_entry(self.id), ("bytes", int_item(self.bytes))];
         let sets = [("held", &self.held), ("delivered", &self.delivered)];
         for (name, set) in sets {
-            entries.extend(
-                set.as_ref()
-                    .map(|set| (name, Item::bytes(set.encode()))),
-            );
+            entries.extend(set.as_ref().map(|set| (name, Item::bytes(set.encode()))));
         }
         entries
     }

@@ -62,10 +62,7 @@ impl<'d> Fields<'d> {
         field: &'static str,
         range: RangeInclusive<u32>,
     ) -> Result<u32, MessageError> {
-        let value = self.int(
-            field,
-            u64::from(*range.start())..=u64::from(*range.end()),
-        )?;
+        let value = self.int(field, u64::from(*range.start())..=u64::from(*range.end()))?;
         u32::try_from(value).map_err(|_| self.error(field, Fault::Range))
     }
 

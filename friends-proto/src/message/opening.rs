@@ -54,8 +54,6 @@ pub enum ByeReason {
     Duplicate,
     /// The receiver is no friend any more.
     NotAFriend,
-    /// No version that both speak.
-    Version,
     /// The session has sent all the messages it may.
     Exhausted,
     /// Any other reason, unknown numbers included.
@@ -63,13 +61,12 @@ pub enum ByeReason {
 }
 
 impl ByeReason {
-    const NUMBERED: [(u8, Self); 6] = [
+    const NUMBERED: [(u8, Self); 5] = [
         (0, Self::Leaving),
         (1, Self::Duplicate),
         (2, Self::NotAFriend),
-        (3, Self::Version),
-        (4, Self::Exhausted),
-        (5, Self::Other),
+        (3, Self::Exhausted),
+        (4, Self::Other),
     ];
 }
 
