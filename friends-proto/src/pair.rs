@@ -53,10 +53,20 @@ pub enum Role {
 pub struct Tag(pub [u8; TAG_BYTES]);
 
 impl Role {
-    fn byte(self) -> u8 {
+    /// How a role is written where it is hashed or signed.
+    pub(crate) fn byte(self) -> u8 {
         match self {
             Self::Opener => 0,
             Self::Acceptor => 1,
+        }
+    }
+
+    /// The other side's.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Opener => Self::Acceptor,
+            Self::Acceptor => Self::Opener,
         }
     }
 }

@@ -19,7 +19,7 @@ pub use help::{
     MAX_RATE, Offer,
 };
 pub use meta::{MAX_META, META_PART, Meta, MetaAsk, MetaNone};
-pub use opening::{BadLength, Bye, ByeReason, Hello, MAX_SIGNED_IOU, NewIou, SignedIou, Sync};
+pub use opening::{BadLength, Bye, ByeReason, Hello, IouBytes, MAX_IOU_FIELD, NewIou, Sync};
 pub use pieces::{BadPieceSet, MAX_BITMAP, PieceSet};
 pub use terms::{Deliveries, HelpId, TorrentHash};
 

@@ -5,10 +5,10 @@ use bt_wire::bencode::Item;
 use super::fields::Fields;
 use super::terms::{number_of, numbered};
 use super::{Entries, Fault, MessageError};
-use crate::identity::{PUBLIC_BYTES, SIGNATURE_BYTES, Signature};
+use crate::identity::{PUBLIC_BYTES, Signature};
 
-/// Longest signed IOU, in bytes.
-pub const MAX_SIGNED_IOU: usize = 512;
+/// Longest signed IOU in a message, in bytes; more than version 1 needs.
+pub const MAX_IOU_FIELD: usize = 512;
 
 /// The first message of each side: who it is, proved for this session alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,24 +25,24 @@ pub struct Hello {
     pub chosen: Option<u8>,
 }
 
-/// A signed IOU as it is kept and shown: the IOU and the 64 bytes of its signature. Unchecked.
+/// The bytes of a signed IOU ([`crate::iou::UnverifiedIou::decode`] reads them). Only their length was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedIou(Vec<u8>);
+pub struct IouBytes(Vec<u8>);
 
 /// What both sides keep of each other, shown at the start of a session and never answered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sync {
     /// The newest IOU by which the receiver of this message owes its sender.
-    pub credit: Option<SignedIou>,
+    pub credit: Option<IouBytes>,
     /// The newest IOU by which the sender of this message owes its receiver.
-    pub debt: Option<SignedIou>,
+    pub debt: Option<IouBytes>,
 }
 
 /// A new IOU of the sender to the receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewIou {
     /// The IOU.
-    pub iou: SignedIou,
+    pub iou: IouBytes,
 }
 
 /// Why a session ends.
@@ -77,32 +77,32 @@ pub struct Bye {
     pub why: ByeReason,
 }
 
-/// Bytes that are no signed IOU by their length.
+/// No byte, or too many for a signed IOU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a signed IOU is {} to {MAX_SIGNED_IOU} bytes long", SIGNATURE_BYTES + 1)]
+#[error("a signed IOU is 1 to {MAX_IOU_FIELD} bytes long")]
 pub struct BadLength;
 
-impl SignedIou {
+impl IouBytes {
     /// Bytes of a signed IOU; only the length is looked at.
     ///
     /// # Errors
-    /// [`BadLength`] without a byte before the signature, or over [`MAX_SIGNED_IOU`].
+    /// [`BadLength`] without a byte, or over [`MAX_IOU_FIELD`].
     pub fn new(bytes: Vec<u8>) -> Result<Self, BadLength> {
-        if (SIGNATURE_BYTES + 1..=MAX_SIGNED_IOU).contains(&bytes.len()) {
+        if (1..=MAX_IOU_FIELD).contains(&bytes.len()) {
             Ok(Self(bytes))
         } else {
             Err(BadLength)
         }
     }
 
-    /// All the bytes: the IOU and its signature.
+    /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     fn maybe(fields: Fields<'_>, field: &'static str) -> Result<Option<Self>, MessageError> {
-        let bytes = fields.maybe_bytes(field, SIGNATURE_BYTES + 1..=MAX_SIGNED_IOU)?;
+        let bytes = fields.maybe_bytes(field, 1..=MAX_IOU_FIELD)?;
         Ok(bytes.map(|bytes| Self(bytes.to_vec())))
     }
 
@@ -150,8 +150,8 @@ impl Hello {
 impl Sync {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
         Ok(Self {
-            credit: SignedIou::maybe(fields, "credit")?,
-            debt: SignedIou::maybe(fields, "debt")?,
+            credit: IouBytes::maybe(fields, "credit")?,
+            debt: IouBytes::maybe(fields, "debt")?,
         })
     }
 
@@ -165,7 +165,7 @@ impl Sync {
 
 impl NewIou {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
-        SignedIou::maybe(fields, "iou")?
+        IouBytes::maybe(fields, "iou")?
             .map(|iou| Self { iou })
             .ok_or_else(|| fields.error("iou", Fault::Missing))
     }

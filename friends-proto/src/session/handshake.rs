@@ -9,6 +9,7 @@ use super::noise::{Primitives, TAG, public_of};
 use super::{BadFrame, End};
 use crate::identity::{Identity, PublicKey};
 use crate::message::{Hello, MAX_MESSAGE};
+use crate::pair::{PairKey, Role};
 
 /// What the prologue begins with: a change of the handshake or the framing changes it.
 const PROLOGUE: &[u8] = b"bs_friends/1\0";
@@ -16,35 +17,6 @@ const PROLOGUE: &[u8] = b"bs_friends/1\0";
 const SIGNED: &[u8] = b"bs_friends session 1\0";
 /// Bytes of an X25519 key, and of a handshake hash.
 const KEY: usize = 32;
-
-/// Who opened the TCP or uTP connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Opened it, and sends the first frame.
-    Initiator,
-    /// Accepted it.
-    Responder,
-}
-
-impl Role {
-    /// How a role is written where it is hashed or signed: 0 and 1.
-    #[must_use]
-    pub fn byte(self) -> u8 {
-        match self {
-            Self::Initiator => 0,
-            Self::Responder => 1,
-        }
-    }
-
-    /// The other side's.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::Initiator => Self::Responder,
-            Self::Responder => Self::Initiator,
-        }
-    }
-}
 
 /// Whom the session is with, as the tags in the BEP 10 handshakes told.
 #[derive(Debug, Clone)]
@@ -54,7 +26,7 @@ pub enum With {
         /// The identity it has to prove.
         key: [u8; 32],
         /// The pair's key K.
-        pair: Zeroizing<[u8; 32]>,
+        pair: PairKey,
     },
     /// Nobody we know; both sides are in open mode.
     Acquaintance,
@@ -89,9 +61,9 @@ pub struct Setup {
     /// The 20 bytes of the BitTorrent handshake (BEP 3).
     pub infohash: [u8; 20],
     /// The peer id of the side that opened the connection.
-    pub initiator_peer_id: [u8; 20],
+    pub opener_peer_id: [u8; 20],
     /// The peer id of the other side.
-    pub responder_peer_id: [u8; 20],
+    pub acceptor_peer_id: [u8; 20],
     /// Who we are.
     pub identity: Arc<Identity>,
     /// Secrets drawn for this session alone.
@@ -142,8 +114,8 @@ impl Handshake {
     pub(super) fn new(setup: &Setup) -> Result<Self, End> {
         let mut prologue = PROLOGUE.to_vec();
         prologue.extend_from_slice(&setup.infohash);
-        prologue.extend_from_slice(&setup.initiator_peer_id);
-        prologue.extend_from_slice(&setup.responder_peer_id);
+        prologue.extend_from_slice(&setup.opener_peer_id);
+        prologue.extend_from_slice(&setup.acceptor_peer_id);
         let build = || {
             let primitives = Primitives {
                 ephemeral: setup.secrets.ephemeral.clone(),
@@ -153,12 +125,12 @@ impl Handshake {
                     .prologue(&prologue)?
                     .local_private_key(setup.secrets.fixed.as_slice())?;
             let builder = match &setup.with {
-                With::Friend { pair, .. } => builder.psk(0, pair)?,
+                With::Friend { pair, .. } => builder.psk(0, pair.as_bytes())?,
                 With::Acquaintance => builder,
             };
             match setup.role {
-                Role::Initiator => builder.build_initiator(),
-                Role::Responder => builder.build_responder(),
+                Role::Opener => builder.build_initiator(),
+                Role::Acceptor => builder.build_responder(),
             }
         };
         Ok(Self {

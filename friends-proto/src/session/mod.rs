@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use back_off::{BACK_OFF, BackOff, MAX_BACK_OFFS};
-pub use handshake::{Role, Secrets, Setup, With};
+pub use handshake::{Secrets, Setup, With};
 pub use rate::{BURST, MESSAGES_A_SECOND};
 
 use handshake::{Channel, Handshake};
@@ -25,6 +25,7 @@ use crate::identity::{Identity, PublicKey};
 use crate::message::{
     Bye, ByeReason, DecodeError, FrameError, Hello, MAX_MESSAGE, Message, MessageError,
 };
+use crate::pair::Role;
 
 /// Lowest and highest version of the messages that we speak.
 pub const VERSIONS: [u8; 2] = [1, 1];
@@ -187,15 +188,15 @@ enum Phase {
 }
 
 impl Session {
-    /// A session and, for the initiator, its first frame. Begun after both BEP 10 handshakes.
+    /// A session and, for the opener, its first frame. Begun after both BEP 10 handshakes.
     ///
     /// # Errors
     /// [`End::Setup`], which no parameters that the types allow should lead to.
     pub fn start(setup: Setup, now: Duration) -> Result<(Self, Option<Vec<u8>>), End> {
         let mut handshake = Handshake::new(&setup)?;
         let first = match setup.role {
-            Role::Initiator => Some(handshake.write(0)?),
-            Role::Responder => None,
+            Role::Opener => Some(handshake.write(0)?),
+            Role::Acceptor => None,
         };
         let session = Self {
             role: setup.role,
@@ -330,7 +331,7 @@ impl Session {
         }
     }
 
-    /// The initiator shows its identity first: it opened the connection.
+    /// The opener shows its identity first: it opened the connection.
     fn handshake_done(&mut self) -> Result<Option<Vec<u8>>, End> {
         let phase = std::mem::replace(&mut self.phase, Phase::Over(End::Setup));
         let Phase::Handshake(handshake) = phase else {
@@ -344,8 +345,8 @@ impl Session {
             return Err(end);
         }
         match self.role {
-            Role::Initiator => self.say_hello(None).map(Some),
-            Role::Responder => Ok(None),
+            Role::Opener => self.say_hello(None).map(Some),
+            Role::Acceptor => Ok(None),
         }
     }
 
@@ -385,8 +386,8 @@ impl Session {
         let key = channel.prove(hello, self.role.other(), &own, &self.with)?;
         let version = version(self.role, VERSIONS, hello)?;
         let answer = match self.role {
-            Role::Initiator => None,
-            Role::Responder => Some(self.say_hello(Some(version))?),
+            Role::Opener => None,
+            Role::Acceptor => Some(self.say_hello(Some(version))?),
         };
         let phase = std::mem::replace(&mut self.phase, Phase::Over(End::Setup));
         let Phase::Hello(channel) = phase else {
@@ -417,16 +418,16 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// The version that holds: the highest that both speak. The responder chooses; the initiator looks whether that is it.
+/// The version that holds: the highest that both speak. The acceptor chooses; the opener looks whether that is it.
 fn version(role: Role, ours: [u8; 2], hello: &Hello) -> Result<u8, End> {
     let highest = ours[1].min(hello.highest);
     if highest < ours[0].max(hello.lowest) {
         return Err(End::Version);
     }
     match (role, hello.chosen) {
-        (Role::Responder, None) => Ok(highest),
-        (Role::Initiator, Some(chosen)) if chosen == highest => Ok(highest),
-        (Role::Initiator | Role::Responder, _) => Err(End::Version),
+        (Role::Acceptor, None) => Ok(highest),
+        (Role::Opener, Some(chosen)) if chosen == highest => Ok(highest),
+        (Role::Opener | Role::Acceptor, _) => Err(End::Version),
     }
 }
 
@@ -439,11 +440,11 @@ pub enum Stays {
     Newer,
 }
 
-/// Which of two sessions of the same pair stays, by who began each: the one whose initiator has the smaller key. Of two
+/// Which of two sessions of the same pair stays, by who began each: the one whose opener has the smaller key. Of two
 /// that the same side began the newer stays, since nobody begins a second one while it believes in the first.
 #[must_use]
-pub fn stays(older_initiator: &PublicKey, newer_initiator: &PublicKey) -> Stays {
-    if older_initiator < newer_initiator {
+pub fn stays(older_opener: &PublicKey, newer_opener: &PublicKey) -> Stays {
+    if older_opener < newer_opener {
         Stays::Older
     } else {
         Stays::Newer

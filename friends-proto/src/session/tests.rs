@@ -1,6 +1,7 @@
 use super::*;
 use crate::identity::Zeroizing;
 use crate::message::{HelpId, MetaNone, Stop, StopReason, TorrentHash};
+use crate::pair::PairKey;
 
 mod wire;
 
@@ -13,15 +14,15 @@ fn identity(seed: u8) -> Arc<Identity> {
 /// Alice opened the connection, Bob accepted it.
 fn setup(role: Role, with: With) -> Setup {
     let seed = match role {
-        Role::Initiator => 1,
-        Role::Responder => 2,
+        Role::Opener => 1,
+        Role::Acceptor => 2,
     };
     Setup {
         role,
         with,
         infohash: [0x11; 20],
-        initiator_peer_id: *b"-BS0100-alicealiceal",
-        responder_peer_id: *b"-BS0100-bobbobbobbob",
+        opener_peer_id: *b"-BS0100-alicealiceal",
+        acceptor_peer_id: *b"-BS0100-bobbobbobbob",
         identity: identity(seed),
         secrets: Secrets {
             fixed: Zeroizing::new([0x30 + seed; 32]),
@@ -30,25 +31,27 @@ fn setup(role: Role, with: With) -> Setup {
     }
 }
 
-fn friend(seed: u8) -> With {
+/// What `me` makes of its friend `seed`.
+fn friend(me: u8, seed: u8) -> With {
+    let key = identity(seed).public_key();
     With::Friend {
-        key: *identity(seed).public_key().as_bytes(),
-        pair: Zeroizing::new([0x77; 32]),
+        key: *key.as_bytes(),
+        pair: PairKey::derive(&identity(me), &key).expect("two honest keys"),
     }
 }
 
 /// Alice and Bob as friends, not started.
 fn friends() -> [Setup; 2] {
     [
-        setup(Role::Initiator, friend(2)),
-        setup(Role::Responder, friend(1)),
+        setup(Role::Opener, friend(1, 2)),
+        setup(Role::Acceptor, friend(2, 1)),
     ]
 }
 
 fn acquaintances() -> [Setup; 2] {
     [
-        setup(Role::Initiator, With::Acquaintance),
-        setup(Role::Responder, With::Acquaintance),
+        setup(Role::Opener, With::Acquaintance),
+        setup(Role::Acceptor, With::Acquaintance),
     ]
 }
 
@@ -56,7 +59,7 @@ fn started([alice, bob]: [Setup; 2]) -> (Session, Session, Vec<u8>) {
     let (alice, first) = Session::start(alice, NOW).expect("started");
     let (bob, none) = Session::start(bob, NOW).expect("started");
     assert_eq!(none, None);
-    (alice, bob, first.expect("the initiator begins"))
+    (alice, bob, first.expect("the opener begins"))
 }
 
 /// Carries frames to and fro until nobody has any; the events of each side, and how each ended.
@@ -131,10 +134,7 @@ fn nothing_of_ours_is_readable_on_the_wire() {
 #[test]
 fn p26_a_prober_without_the_pair_key_gets_no_byte() {
     // It knows both identities, but not K.
-    let mut prober = setup(Role::Initiator, friend(2));
-    if let With::Friend { pair, .. } = &mut prober.with {
-        pair[0] ^= 1;
-    }
+    let prober = setup(Role::Opener, friend(9, 2));
     let [_, bob] = friends();
     let (mut prober, mut bob, first) = started([prober, bob]);
     let [_, end] = talk(&mut prober, &mut bob, first);
@@ -151,8 +151,8 @@ fn p26_a_prober_without_the_pair_key_gets_no_byte() {
 fn p6_a_session_belongs_to_its_swarm_and_its_two_peers() {
     let changes: [fn(&mut Setup); 3] = [
         |setup| setup.infohash[19] ^= 1,
-        |setup| setup.initiator_peer_id[19] ^= 1,
-        |setup| setup.responder_peer_id[19] ^= 1,
+        |setup| setup.opener_peer_id[19] ^= 1,
+        |setup| setup.acceptor_peer_id[19] ^= 1,
     ];
     for change in changes {
         let [mut alice, bob] = friends();
@@ -173,7 +173,7 @@ fn p21_a_relayed_proof_is_refused() {
         setup
     };
     let [alice, bob] = acquaintances();
-    let (mut to_bob, mut bob, first) = started([mallory(Role::Initiator, 8), bob]);
+    let (mut to_bob, mut bob, first) = started([mallory(Role::Opener, 8), bob]);
     let one = bob.receive(&first, NOW).expect("sound").frames.concat();
     let two = to_bob.receive(&one, NOW).expect("sound").frames;
     let mut hello = None;
@@ -188,7 +188,7 @@ fn p21_a_relayed_proof_is_refused() {
     }
     let hello = hello.expect("Bob said hello");
 
-    let (mut alice, mut to_alice, first) = started([alice, mallory(Role::Responder, 9)]);
+    let (mut alice, mut to_alice, first) = started([alice, mallory(Role::Acceptor, 9)]);
     let one = to_alice
         .receive(&first, NOW)
         .expect("sound")
@@ -262,7 +262,7 @@ fn versions(lowest: u8, highest: u8, chosen: Option<u8>) -> Result<Received, End
     let Phase::Hello(channel) = &bob.phase else {
         panic!("waiting for hello")
     };
-    let hello = channel.hello(Role::Responder, &identity(2), [lowest, highest], chosen);
+    let hello = channel.hello(Role::Acceptor, &identity(2), [lowest, highest], chosen);
     let frame = bob.seal(&Message::Hello(hello)).expect("sealed");
     alice.receive(&frame, NOW)
 }
@@ -287,7 +287,7 @@ fn p25_no_common_version_no_session() {
         highest,
         chosen: None,
     };
-    let choose = |ours, lowest, highest| version(Role::Responder, ours, &hello(lowest, highest));
+    let choose = |ours, lowest, highest| version(Role::Acceptor, ours, &hello(lowest, highest));
     assert_eq!(choose([1, 3], 2, 9), Ok(3));
     assert_eq!(choose([2, 9], 1, 3), Ok(3));
     assert_eq!(choose([4, 9], 1, 3), Err(End::Version));
@@ -383,7 +383,7 @@ fn bad_plaintext_ends_and_odd_messages_are_ignored() {
     ));
 }
 
-/// The initiator's last handshake frame, with the session left as if its hello were still to come.
+/// The opener's last handshake frame, with the session left as if its hello were still to come.
 fn without_hello(session: &mut Session, one: &[u8]) -> Vec<u8> {
     let phase = std::mem::replace(&mut session.phase, Phase::Over(End::Setup));
     let Phase::Handshake(mut handshake) = phase else {
@@ -415,7 +415,7 @@ fn a_second_hello_is_ignored() {
     let Phase::Open(channel) = &alice.phase else {
         panic!("open")
     };
-    let hello = channel.hello(Role::Initiator, &identity(1), VERSIONS, None);
+    let hello = channel.hello(Role::Opener, &identity(1), VERSIONS, None);
     let again = alice.seal(&Message::Hello(hello)).expect("sealed");
     let event = bob.receive(&again, NOW).expect("lives").event;
     assert_eq!(event, Some(Event::Ignored(Ignored::Hello)));
@@ -477,7 +477,7 @@ fn of_two_sessions_the_smaller_keys_stays() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let setup = setup(Role::Initiator, friend(2));
+    let setup = setup(Role::Opener, friend(1, 2));
     let shown = format!("{:?} {:?}", setup.secrets, started(friends()).0);
     assert!(!shown.contains("49") && !shown.contains("0x31"), "{shown}");
 }
