@@ -13,4 +13,5 @@ pub mod iou;
 pub mod ledger;
 pub mod message;
 pub mod pair;
+pub mod recognition;
 pub mod session;
