@@ -150,6 +150,10 @@ pub enum Ignored {
     TooFast,
     /// A second hello.
     Hello,
+    /// It came before the other side's sync.
+    BeforeSync,
+    /// A second sync.
+    Sync,
 }
 
 /// Why a message was not sent.
@@ -178,6 +182,7 @@ pub struct Session {
     sent: u64,
     received: u64,
     most: u64,
+    synced: bool,
 }
 
 enum Phase {
@@ -209,6 +214,7 @@ impl Session {
             sent: 0,
             received: 0,
             most: MAX_SENT,
+            synced: false,
         };
         Ok((session, first))
     }
@@ -369,6 +375,12 @@ impl Session {
             (_, _) if !paced => Event::Ignored(Ignored::TooFast),
             (_, Err(DecodeError::Ignore(error))) => Event::Ignored(Ignored::Message(error)),
             (_, Ok(Message::Hello(_))) => Event::Ignored(Ignored::Hello),
+            (_, Ok(Message::Sync(_))) if self.synced => Event::Ignored(Ignored::Sync),
+            (_, Ok(message @ Message::Sync(_))) => {
+                self.synced = true;
+                Event::Message(message)
+            }
+            (_, Ok(_)) if !self.synced => Event::Ignored(Ignored::BeforeSync),
             (_, Ok(message)) => Event::Message(message),
         };
         Ok(Received {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::identity::Zeroizing;
-use crate::message::{HelpId, MetaNone, Stop, StopReason, TorrentHash};
+use crate::message::{HelpId, MetaNone, Stop, StopReason, Sync, TorrentHash};
 use crate::pair::PairKey;
 
 mod wire;
@@ -84,10 +84,22 @@ fn opened(seed: u8) -> (Vec<Event>, Option<End>) {
     (vec![Event::Open { key, version: 1 }], None)
 }
 
-/// Two open sessions.
-fn open(setups: [Setup; 2]) -> (Session, Session) {
+/// Two open sessions, before either has shown what it holds.
+fn met(setups: [Setup; 2]) -> (Session, Session) {
     let (mut alice, mut bob, first) = started(setups);
     assert_eq!(talk(&mut alice, &mut bob, first), [opened(2), opened(1)]);
+    (alice, bob)
+}
+
+/// Two open sessions, in which both have shown what they hold.
+fn open(setups: [Setup; 2]) -> (Session, Session) {
+    let (mut alice, mut bob) = met(setups);
+    let sync = Message::Sync(Sync::default());
+    let heard = Ok(Some(Event::Message(sync.clone())));
+    let frame = alice.send(&sync, NOW).expect("open");
+    assert_eq!(bob.receive(&frame, NOW).map(|got| got.event), heard);
+    let frame = bob.send(&sync, NOW).expect("open");
+    assert_eq!(alice.receive(&frame, NOW).map(|got| got.event), heard);
     (alice, bob)
 }
 
@@ -305,8 +317,8 @@ fn p24_a_flood_is_dropped_and_counted_and_the_session_lives() {
             other => panic!("{other:?}"),
         }
     }
-    // One of the burst was the hello.
-    assert_eq!((heard, dropped), (BURST - 1, 10_000 - BURST + 1));
+    // Two of the burst were the hello and the sync.
+    assert_eq!((heard, dropped), (BURST - 2, 10_000 - BURST + 2));
     let frame = alice.seal(&stop(1)).expect("sealed");
     let later = NOW + Duration::from_secs(1);
     let event = bob.receive(&frame, later).expect("lives").event;
@@ -316,7 +328,7 @@ fn p24_a_flood_is_dropped_and_counted_and_the_session_lives() {
 #[test]
 fn p24_we_keep_to_the_limit_ourselves() {
     let (mut alice, _) = open(friends());
-    for id in 0..BURST {
+    for id in 1..BURST {
         assert!(alice.send(&stop(id), NOW).is_ok());
     }
     let wait = Duration::from_millis(20);
@@ -422,6 +434,21 @@ fn a_second_hello_is_ignored() {
 }
 
 #[test]
+fn before_the_sync_nothing_else_is_heard_and_there_is_one() {
+    let (mut alice, mut bob) = met(friends());
+    let mut hears = |message: &Message| {
+        let frame = alice.send(message, NOW).expect("open");
+        bob.receive(&frame, NOW).expect("lives").event
+    };
+    let sync = Message::Sync(Sync::default());
+    let ignored = |why| Some(Event::Ignored(why));
+    assert_eq!(hears(&stop(1)), ignored(Ignored::BeforeSync));
+    assert_eq!(hears(&sync), Some(Event::Message(sync.clone())));
+    assert_eq!(hears(&stop(1)), Some(Event::Message(stop(1))));
+    assert_eq!(hears(&sync), ignored(Ignored::Sync));
+}
+
+#[test]
 fn a_session_that_does_not_open_in_time_is_over() {
     let (mut alice, _, _) = started(friends());
     let deadline = alice.deadline().expect("opening");
@@ -436,7 +463,7 @@ fn a_session_that_does_not_open_in_time_is_over() {
 #[test]
 fn a_session_ends_before_its_nonces_do() {
     let (mut alice, mut bob) = open(friends());
-    (alice.most, bob.most) = (4, 4);
+    (alice.most, bob.most) = (5, 5);
     for id in 0..2 {
         let frame = alice.send(&stop(id), NOW).expect("below the limit");
         bob.receive(&frame, NOW).expect("sound");
@@ -447,9 +474,9 @@ fn a_session_ends_before_its_nonces_do() {
     assert!(!End::Bye(ByeReason::Exhausted).backs_off());
 
     let (mut alice, mut bob) = open(friends());
-    bob.most = 2;
+    bob.most = 3;
     let frame = alice.send(&stop(0), NOW).expect("open");
-    bob.receive(&frame, NOW).expect("the second");
+    bob.receive(&frame, NOW).expect("the third");
     let frame = alice.send(&stop(1), NOW).expect("open");
     assert_eq!(bob.receive(&frame, NOW), Err(End::Exhausted));
 }

@@ -66,13 +66,12 @@ impl World {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Send(side, message) => {
-                // `hello` and `bye` are the session's own.
-                if matches!(message, Message::Hello(_) | Message::Bye(_)) {
-                    return;
-                }
-                if let Ok(frame) = self.sessions[*side].send(message, NOW) {
-                    self.said[*side].push(message.clone());
-                    self.to[1 - side].push_back(frame);
+                // The session's own, and what is said once.
+                if !matches!(
+                    message,
+                    Message::Hello(_) | Message::Bye(_) | Message::Sync(_)
+                ) {
+                    self.say(*side, message);
                 }
             }
             Step::Deliver(side) => self.deliver(*side),
@@ -108,6 +107,13 @@ impl World {
         }
     }
 
+    fn say(&mut self, side: usize, message: &Message) {
+        if let Ok(frame) = self.sessions[side].send(message, NOW) {
+            self.said[side].push(message.clone());
+            self.to[1 - side].push_back(frame);
+        }
+    }
+
     fn deliver(&mut self, side: usize) {
         let Some(frame) = self.to[side].pop_front() else {
             return;
@@ -121,6 +127,7 @@ impl World {
             Some(Event::Open { key, version }) => {
                 assert_eq!((self.with[side], version), (None, 1));
                 self.with[side] = Some(key);
+                self.say(side, &Message::Sync(Sync::default()));
             }
             Some(Event::Message(message)) => self.heard[side].push(message),
             Some(Event::Ignored(reason)) => panic!("{reason:?} of what was never said"),
