@@ -6,7 +6,7 @@ use bt_wire::bencode::Item;
 
 use super::fields::{Fields, endpoint_item, int_item};
 use super::pieces::PieceSet;
-use super::terms::{HelpId, id, id_entry, number_of, numbered};
+use super::terms::{HelpId, id_entry, number_of, numbered};
 use super::{Entries, MAX_TOTAL, MessageError};
 
 /// The asker gives these pieces to the helper, on top of those it gave before.
@@ -90,7 +90,7 @@ impl Reserve {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
         let pieces = PieceSet::read(fields, "pieces")?;
         Ok(Self {
-            id: id(fields)?,
+            id: HelpId::read(fields)?,
             pieces,
         })
     }
@@ -106,7 +106,7 @@ impl Reserve {
 impl Progress {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
         Ok(Self {
-            id: id(fields)?,
+            id: HelpId::read(fields)?,
             held: PieceSet::maybe(fields, "held")?,
             delivered: PieceSet::maybe(fields, "delivered")?,
             bytes: fields.int("bytes", 0..=MAX_TOTAL)?,
@@ -127,7 +127,7 @@ impl Release {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
         let pieces = PieceSet::read(fields, "pieces")?;
         Ok(Self {
-            id: id(fields)?,
+            id: HelpId::read(fields)?,
             pieces,
         })
     }
@@ -143,7 +143,7 @@ impl Release {
 impl Arrived {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
         Ok(Self {
-            id: id(fields)?,
+            id: HelpId::read(fields)?,
             from: fields.endpoint("from")?,
         })
     }
@@ -157,7 +157,7 @@ impl Stop {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
         let why = fields.byte("why")?;
         Ok(Self {
-            id: id(fields)?,
+            id: HelpId::read(fields)?,
             why: numbered(&StopReason::NUMBERED, why, StopReason::Refused),
         })
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bt_wire::bencode::Item;
 
 use super::fields::{Fields, endpoints_item, int_item};
-use super::terms::{Deliveries, HelpId, TorrentHash, id, id_entry, number_of, numbered};
+use super::terms::{Deliveries, HelpId, TorrentHash, id_entry, number_of, numbered};
 use super::{Entries, MAX_TOTAL, MessageError};
 
 /// Most endpoints of the master in an ask.
@@ -94,7 +94,7 @@ impl Ask {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
         let size = fields.int("size", 1..=MAX_TOTAL)?;
         Ok(Self {
-            id: id(fields)?,
+            id: HelpId::read(fields)?,
             torrent: TorrentHash::read(fields)?,
             size,
             piece_length: fields.small("pl", 1..=MAX_PIECE_LENGTH)?,
@@ -125,7 +125,7 @@ impl Ask {
 impl Offer {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
         Ok(Self {
-            id: id(fields)?,
+            id: HelpId::read(fields)?,
             rate: fields.int("rate", 1..=MAX_RATE)?,
             room: fields.int("room", 1..=MAX_TOTAL)?,
             deliveries: Deliveries(fields.byte("by")?),
@@ -148,7 +148,7 @@ impl Decline {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
         let why = fields.byte("why")?;
         Ok(Self {
-            id: id(fields)?,
+            id: HelpId::read(fields)?,
             why: numbered(&DeclineReason::NUMBERED, why, DeclineReason::Refused),
         })
     }

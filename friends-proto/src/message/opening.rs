@@ -3,7 +3,7 @@
 use bt_wire::bencode::Item;
 
 use super::fields::Fields;
-use super::terms::{number_of, numbered};
+use super::terms::{HelpId, id_entry, number_of, numbered};
 use super::{Entries, Fault, MessageError};
 use crate::identity::{PUBLIC_BYTES, Signature};
 
@@ -43,6 +43,8 @@ pub struct Sync {
 pub struct NewIou {
     /// The IOU.
     pub iou: IouBytes,
+    /// The help it pays for first, if it is for one.
+    pub help: Option<HelpId>,
 }
 
 /// Why a session ends.
@@ -165,13 +167,17 @@ impl Sync {
 
 impl NewIou {
     pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
-        IouBytes::maybe(fields, "iou")?
-            .map(|iou| Self { iou })
-            .ok_or_else(|| fields.error("iou", Fault::Missing))
+        let iou = IouBytes::maybe(fields, "iou")?;
+        Ok(Self {
+            iou: iou.ok_or_else(|| fields.error("iou", Fault::Missing))?,
+            help: HelpId::maybe(fields)?,
+        })
     }
 
     pub(super) fn write(&self) -> Entries {
-        vec![("iou", self.iou.item())]
+        let mut entries = vec![("iou", self.iou.item())];
+        entries.extend(self.help.map(id_entry));
+        entries
     }
 }
 

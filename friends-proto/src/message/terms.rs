@@ -15,6 +15,18 @@ impl HelpId {
     pub fn belongs_to_asker(self, asker_is_smaller: bool) -> bool {
         (self.0 & 1 == 0) == asker_is_smaller
     }
+
+    pub(super) fn maybe(fields: Fields<'_>) -> Result<Option<Self>, MessageError> {
+        let id = fields.maybe_int("id", 0..=u32::MAX.into())?;
+        id.map(u32::try_from)
+            .transpose()
+            .map(|id| id.map(Self))
+            .map_err(|_| fields.error("id", Fault::Range))
+    }
+
+    pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
+        Self::maybe(fields)?.ok_or_else(|| fields.error("id", Fault::Missing))
+    }
 }
 
 /// Which torrent: a v1 infohash (20 bytes) or a v2 one (32 bytes).
@@ -79,10 +91,6 @@ impl Deliveries {
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
-}
-
-pub(super) fn id(fields: Fields<'_>) -> Result<HelpId, MessageError> {
-    fields.small("id", 0..=u32::MAX).map(HelpId)
 }
 
 pub(super) fn id_entry(id: HelpId) -> (&'static str, Item) {

@@ -169,7 +169,8 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         offer(),
         meta(),
         progress(),
-        signed_iou().prop_map(|iou| Message::Iou(NewIou { iou })),
+        (signed_iou(), prop::option::of(id()))
+            .prop_map(|(iou, help)| Message::Iou(NewIou { iou, help })),
         (id(), pieces()).prop_map(|(id, pieces)| Message::Reserve(Reserve { id, pieces })),
         (id(), pieces()).prop_map(|(id, pieces)| Message::Release(Release { id, pieces })),
         short(),
@@ -281,7 +282,10 @@ fn examples() -> Vec<Message> {
             delivered: Some(pieces.clone()),
             bytes: 0,
         }),
-        Message::Iou(NewIou { iou }),
+        Message::Iou(NewIou {
+            iou,
+            help: Some(id),
+        }),
         Message::Release(Release { id, pieces }),
         Message::Arrived(Arrived { id, from }),
         Message::Stop(Stop {
@@ -307,6 +311,7 @@ const OPTIONAL: &[(&str, &[&str])] = &[
     ("sync", &["credit", "debt"]),
     ("ask", &["to", "private"]),
     ("offer", &["at"]),
+    ("iou", &["id"]),
     ("progress", &["held", "delivered"]),
 ];
 

@@ -97,7 +97,7 @@ pub(super) struct Handshake {
 /// A handshake that came to its end: nobody is proved yet, but nobody can listen or change a byte.
 pub(super) struct Channel {
     pub(super) noise: TransportState,
-    hash: [u8; KEY],
+    pub(super) hash: [u8; KEY],
     ours: [u8; KEY],
     theirs: [u8; KEY],
 }
