@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use ed25519_dalek::{Signature as DalekSignature, Signer, SigningKey, VerifyingKey};
+use subtle::ConstantTimeEq as _;
 pub use zeroize::Zeroizing;
 
 /// Bytes of a secret key.
@@ -34,6 +35,15 @@ impl Identity {
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Signature {
         Signature(self.0.sign(message).to_bytes())
+    }
+
+    /// X25519 (RFC 7748) of this secret and `other`, both mapped to Curve25519. `None` when the result is zero: `other`
+    /// contributed nothing.
+    pub(crate) fn agree(&self, other: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
+        let scalar = Zeroizing::new(self.0.to_scalar_bytes());
+        let point = other.0.to_montgomery().mul_clamped(*scalar);
+        let shared = Zeroizing::new(point.to_bytes());
+        (!bool::from(shared.ct_eq(&[0; 32]))).then_some(shared)
     }
 }
 
