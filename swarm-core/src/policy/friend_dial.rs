@@ -231,10 +231,10 @@ mod tests {
                 now = now + Duration::from_secs(wait);
                 let to = SocketAddr::from(([198, 18, 7, host], port));
                 let from = IpAddr::from([198, 18, 1, friend]);
-                if dials.try_dial(now, to, from, LEARNED).is_ok() {
-                    if let Some(before) = last.insert(host, now) {
-                        prop_assert!(now.since(before) >= UNPROVEN);
-                    }
+                if dials.try_dial(now, to, from, LEARNED).is_ok()
+                    && let Some(before) = last.insert(host, now)
+                {
+                    prop_assert!(now.since(before) >= UNPROVEN);
                 }
             }
         }

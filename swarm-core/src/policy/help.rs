@@ -151,11 +151,12 @@ pub fn ahead(room: u64, rate: u64, piece: u64) -> u64 {
     room.min(rate.saturating_mul(20).max(piece * 4))
 }
 
-/// A helper that made no progress for so long has its reservations taken back: max(20 s, 4 × piece/rate).
+/// A helper that made no progress for so long has its reservations taken back: max(20 s, 4 × piece/rate), at most
+/// five minutes.
 #[must_use]
 pub fn patience(piece: u64, rate: u64) -> Duration {
     let pieces = piece.saturating_mul(4_000) / rate.max(1);
-    Duration::from_millis(pieces.min(3_600_000)).max(Duration::from_secs(20))
+    Duration::from_millis(pieces.min(300_000)).max(Duration::from_secs(20))
 }
 
 /// How many of the slowest helper's open pieces an idle one steals: half, when they would take it over ten seconds.
@@ -319,7 +320,7 @@ mod tests {
     fn patience_is_twenty_seconds_or_four_pieces() {
         assert_eq!(patience(MIB, 4 * MIB).as_secs(), 20);
         assert_eq!(patience(16 * MIB, MIB).as_secs(), 64);
-        assert_eq!(patience(u64::MAX, 0).as_secs(), 3600);
+        assert_eq!(patience(u64::MAX, 0).as_secs(), 300);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! Everything is whole numbers of bytes, so that two machines agree.
 
 use core::cmp::{Ordering, Reverse};
+use serde::{Deserialize, Serialize};
 
 /// Seconds of the rate that the window covers at least.
 const WINDOW_S: u64 = 2;
@@ -22,7 +23,7 @@ const DISPUTED_PART: u64 = 4;
 const LEAST_PART: u64 = 16;
 
 /// What stands between us and one friend, bytes, over all time. All but `disputed` only ever grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// Help we gave, as far as they signed for it.
     pub given: u64,
@@ -35,7 +36,7 @@ pub struct Standing {
 }
 
 /// How close the other side is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Nearness {
     /// Both added each other's code.
     Friend,
@@ -117,8 +118,8 @@ pub struct Line {
     pub credit: u64,
 }
 
-/// Why somebody waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Whether somebody is served, or why it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Turn {
     /// Served, with this many bytes/s expected.
     Serve(u64),
