@@ -4,8 +4,11 @@
 //! the brain answers with standing orders, which are idempotent: the latest word about a thing wins.
 //! Everything is plain data that serialises, so that a recorded run replays byte for byte.
 
+pub mod friends;
+
 use crate::time::Timestamp;
 use core::ops::Range;
+use friends::{FriendId, FriendsInput, FriendsNote, FriendsOutput};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -35,6 +38,8 @@ pub enum Input {
     DialFailed(SwarmId, SocketAddr),
     /// Something about a master.
     Master(MasterId, MasterFact),
+    /// Something about friends.
+    Friends(FriendsInput),
     /// New operator limits, from the configuration or a reload.
     Limits(Limits),
     /// `true`: stop transferring and leave every swarm, keep the catalogue. `false`: go on.
@@ -52,6 +57,8 @@ pub enum Origin {
     Feed(String),
     /// A master's own list of torrents.
     Master(MasterId),
+    /// A friend that we help there.
+    Friend(FriendId),
 }
 
 /// How the shell holds a swarm's content.
@@ -344,6 +351,8 @@ pub enum Output {
     Retire(SwarmId, u32),
     /// Weights and rates of the bucket tree, latest wins.
     Rates(Rates),
+    /// A decision about friends.
+    Friends(FriendsOutput),
     /// Something worth a log line or a counter.
     Note(Note),
 }
@@ -395,6 +404,8 @@ pub enum Role {
     Peer,
     /// Our master: we give and never request (promise 3).
     Master(MasterId),
+    /// A friend's master, or its slave that fetches for it: we give what is reserved, and never request.
+    Guest(FriendId),
 }
 
 /// A lease: these blocks of this piece are this connection's to fetch.
@@ -439,6 +450,8 @@ pub enum Note {
     TooBig(SwarmId, u64),
     /// Bytes nobody could use: failed hash or redundant.
     Wasted(SwarmId, u64),
+    /// Something between friends.
+    Friends(FriendsNote),
 }
 
 /// Why a swarm was left.

@@ -4,9 +4,11 @@
 //! several swarms is here and in `node/{joining,masters,ticking}.rs`. What is shared lies on the desk. All judgement
 //! is in [`crate::policy`].
 
+mod aid;
 mod choking;
 mod desk;
 mod dialing;
+pub(crate) mod errands;
 mod facts;
 mod fetching;
 mod holding;
@@ -25,6 +27,7 @@ use crate::policy::evict::Purpose;
 use crate::swarm::{Stage, Swarm};
 use crate::time::Timestamp;
 use crate::view::NodeView;
+use aid::Aid;
 use bt_wire::bitfield::Bitfield;
 use core::time::Duration;
 use desk::Desk;
@@ -42,6 +45,7 @@ pub struct Node {
     swarms: BTreeMap<SwarmId, Swarm>,
     masters: BTreeMap<MasterId, Master>,
     conns: BTreeMap<ConnId, SwarmId>,
+    aid: Aid,
     rated: Option<Rates>,
     /// Something the rates depend on may have changed.
     rates_due: bool,
@@ -64,6 +68,7 @@ impl Node {
     #[must_use]
     pub fn new(params: Params, seed: u64) -> Self {
         Self {
+            aid: Aid::new(&params.friends),
             desk: Desk::new(params, seed),
             swarms: BTreeMap::new(),
             masters: BTreeMap::new(),
@@ -96,6 +101,7 @@ impl Node {
                 self.rates_due = true;
                 self.master_fact(id, fact);
             }
+            Input::Friends(input) => self.friends_input(input),
             Input::Limits(limits) => {
                 self.desk.params.limits = limits;
                 self.rates_due = true;
@@ -256,8 +262,13 @@ impl Node {
             swarm.peers.remove(&conn);
             return self.desk.order(conn, Order::Close);
         }
+        let guest = self.aid.guest(arrival).filter(|_| verdict == Verdict::Peer);
+        let verdict = guest.map_or(verdict, |key| Verdict::Guest(key.0));
         swarm.greet(&mut self.desk, conn, verdict);
         swarm.recognise(&mut self.desk, &self.masters);
+        if let Some(key) = guest {
+            self.guest_came(key, arrival.swarm, conn);
+        }
     }
 
     fn piece_fact(&mut self, id: SwarmId, piece: u32, fact: PieceFact) {
@@ -269,6 +280,7 @@ impl Node {
                 ok: true,
                 contributors,
             } => {
+                self.aid.relayed(swarm, piece, &contributors);
                 swarm.cleared(piece, &contributors);
                 swarm.verified(&mut self.desk, piece);
             }
@@ -422,11 +434,7 @@ impl Swarm {
             return;
         };
         peer.suspect = verdict == Verdict::Wait;
-        peer.role = if let Verdict::Master(id) = verdict {
-            Role::Master(id)
-        } else {
-            Role::Peer
-        };
+        peer.role = verdict.role();
         if have == Shown::All {
             peer.shown = Bitfield::full(peer.shown.len());
         }
@@ -441,7 +449,7 @@ impl Swarm {
             known.conn = Some(conn);
             known.dialling = None;
         }
-        if peer.is_master() {
+        if peer.only_given() {
             self.enter_role(desk, conn);
         }
     }

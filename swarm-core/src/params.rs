@@ -1,6 +1,7 @@
 //! What a [`crate::node::Node`] is made with. Part of every recording, because a replay needs the same.
 
 use crate::io::Limits;
+use crate::io::friends::FriendsLimits;
 use serde::{Deserialize, Serialize};
 
 /// Fixed parameters of one node.
@@ -10,6 +11,9 @@ pub struct Params {
     pub limits: Limits,
     /// Our own peer id: a connection that shows it is one to ourselves.
     pub peer_id: [u8; 20],
+    /// `[friends]` at the start.
+    #[serde(default)]
+    pub friends: FriendsLimits,
     /// Turns the ranking of swarms upside down. Only for tests that must be seen to fail with it.
     #[doc(hidden)]
     #[serde(default)]
@@ -23,6 +27,7 @@ impl Params {
         Self {
             limits,
             peer_id,
+            friends: FriendsLimits::default(),
             invert_need: false,
         }
     }

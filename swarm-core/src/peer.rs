@@ -49,6 +49,8 @@ pub(crate) enum Class {
     Other,
     /// A master: its demand is counted by itself.
     Master,
+    /// A friend's master, or its slave: it gets what is reserved.
+    Guest,
 }
 
 /// What giving up an announced piece would mean to the peer that lacks it.
@@ -135,10 +137,20 @@ impl Peer {
         matches!(self.role, Role::Master(_))
     }
 
+    /// A friend's master, or its slave.
+    pub(crate) fn is_guest(&self) -> bool {
+        matches!(self.role, Role::Guest(_))
+    }
+
+    /// Nothing is ever requested of it: a master, ours or a friend's.
+    pub(crate) fn only_given(&self) -> bool {
+        self.is_master() || self.is_guest()
+    }
+
     /// It may be asked for blocks now, of what it [offers](Self::offers).
     pub(crate) fn may_fetch(&self) -> bool {
         let open = !self.chokes_us || !self.allowed.is_empty();
-        open && !self.closing && !self.suspect && !self.is_master()
+        open && !self.closing && !self.suspect && !self.only_given()
     }
 
     /// It has the piece and would send it now.
@@ -151,6 +163,8 @@ impl Peer {
     pub(crate) fn classify(&self) -> Class {
         if self.is_master() {
             Class::Master
+        } else if self.is_guest() {
+            Class::Guest
         } else if !self.known || self.closing {
             Class::Unknown
         } else if self.have.is_full() && self.have.len() > 0 {
@@ -164,7 +178,7 @@ impl Peer {
 
     /// How an announcement to it binds us.
     pub(crate) fn tie(&self) -> Tie {
-        if self.is_master() {
+        if self.only_given() {
             Tie::Master
         } else if self.ext.donthave {
             Tie::Soft

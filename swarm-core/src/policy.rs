@@ -2,13 +2,19 @@
 
 pub mod choke;
 pub mod commitment;
+pub mod delivery;
 pub mod dial;
 pub mod evict;
 pub mod forward;
+pub mod friend_dial;
 pub mod gate;
+pub mod help;
 pub mod interest;
 pub mod need;
 pub mod pick;
 pub mod piece_yield;
+pub mod pool;
 pub mod split;
 pub mod stop_loss;
+pub mod tit_for_tat;
+pub mod witness;

@@ -442,7 +442,7 @@ impl Session {
 
     fn reqq(&self) -> u32 {
         match self.role {
-            Role::Master(_) => self.cfg.limits.reqq_master,
+            Role::Master(_) | Role::Guest(_) => self.cfg.limits.reqq_master,
             Role::Peer => self.cfg.limits.reqq_peer,
         }
     }

@@ -1,6 +1,7 @@
 //! One swarm as the brain sees it: geometry, who has what, our stock in it, its masters, its addresses.
 
 use crate::io::{ConnId, Hold, MasterId, Origin, PeerSource, SwarmId};
+use crate::node::errands::Errands;
 use crate::peer::{Class, Meter, Peer, Tie};
 use crate::policy::piece_yield::{self, YieldFacts};
 use crate::time::Timestamp;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub(crate) enum Why {
     /// A master lacks it.
     Master,
+    /// A friend reserved it with us.
+    Friend,
     /// Strangers lack it.
     Free,
 }
@@ -118,7 +121,7 @@ impl Avail {
         match class {
             Class::Downloader => Some(&mut self.downloaders_have),
             Class::Other => Some(&mut self.others_have),
-            Class::Unknown | Class::Seed | Class::Master => None,
+            Class::Unknown | Class::Seed | Class::Master | Class::Guest => None,
         }
     }
 
@@ -126,7 +129,7 @@ impl Avail {
         match class {
             Class::Downloader => Some(&mut self.downloaders),
             Class::Seed => Some(&mut self.seeds),
-            Class::Unknown | Class::Other | Class::Master => None,
+            Class::Unknown | Class::Other | Class::Master | Class::Guest => None,
         }
     }
 
@@ -299,6 +302,7 @@ pub(crate) struct Swarm {
     pub(crate) master_conns: Vec<ConnId>,
     pub(crate) links: BTreeMap<MasterId, Link>,
     pub(crate) master_plan: Plan,
+    pub(crate) friend_plan: Plan,
     pub(crate) free_plan: Plan,
     /// Bytes of expected uploads that strangers' fetches may still order before the next tick.
     pub(crate) allow: f64,
@@ -322,6 +326,7 @@ pub(crate) struct Swarm {
     pub(crate) down: Meter,
     pub(crate) wasted: u64,
     pub(crate) to_master: u64,
+    pub(crate) aid: Errands,
 }
 
 impl Swarm {
@@ -356,6 +361,7 @@ impl Swarm {
             master_conns: Vec::new(),
             links: BTreeMap::new(),
             master_plan: Plan::default(),
+            friend_plan: Plan::default(),
             free_plan: Plan::default(),
             allow: 0.0,
             fetch_s: 3.0,
@@ -374,6 +380,7 @@ impl Swarm {
             down: Meter::default(),
             wasted: 0,
             to_master: 0,
+            aid: Errands::default(),
         }
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Field names follow the contract's `status`; the shell adds what only it knows (trackers, RPC, listen addresses).
 
+use crate::io::friends::{FriendId, HelpId};
 use crate::io::{ConnId, MasterId, Origin, SwarmId};
+use crate::policy::tit_for_tat::{Nearness, Standing, Turn};
 use serde::Serialize;
 use std::net::SocketAddr;
 
@@ -31,6 +33,8 @@ pub struct NodeView {
     pub swarms: Vec<SwarmView>,
     /// Every master, by number.
     pub masters: Vec<MasterView>,
+    /// Friends, and the help between us.
+    pub aid: AidView,
 }
 
 /// The cache as the brain accounts for it.
@@ -179,4 +183,67 @@ pub enum MasterState {
     Connected,
     /// Connected, and it misses nothing.
     Complete,
+}
+
+/// Friends, and the help between us.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct AidView {
+    /// Friends and acquaintances, by number.
+    pub friends: Vec<FriendView>,
+    /// Helps that we asked for, then those that we give.
+    pub helps: Vec<HelpView>,
+    /// What the pool of acquaintances holds.
+    pub pool_bytes: u64,
+}
+
+/// One friend or acquaintance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FriendView {
+    /// Its number.
+    pub id: FriendId,
+    /// Friend or acquaintance.
+    pub nearness: Nearness,
+    /// A session stands.
+    pub online: bool,
+    /// What stands between us, bytes.
+    pub standing: Standing,
+    /// What we owe it and have not signed for yet.
+    pub unsigned_bytes: u64,
+}
+
+/// One help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HelpView {
+    /// With whom.
+    pub friend: FriendId,
+    /// Its number.
+    pub id: HelpId,
+    /// Where; `None`: the swarm is not known yet.
+    pub swarm: Option<SwarmId>,
+    /// We give it.
+    pub given: bool,
+    /// Where it stands.
+    pub state: HelpState,
+    /// Pieces reserved and not delivered.
+    pub reserved_pieces: u32,
+    /// What the helper counts as delivered.
+    pub claimed_bytes: u64,
+    /// What the asker signed for (seen by the helper), or credits (seen by the asker).
+    pub signed_bytes: u64,
+    /// Whose turn it is, of helps that we give.
+    pub turn: Option<Turn>,
+}
+
+/// Where a help stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HelpState {
+    /// We asked, and wait for the answer.
+    Asked,
+    /// We offered.
+    Offered,
+    /// Pieces were reserved.
+    Running,
+    /// Nothing more is reserved; what is under way is still credited.
+    Ending,
 }

@@ -134,6 +134,7 @@ impl Shell {
             | Output::WantPeers(_)
             | Output::Left(..)
             | Output::Rates(_)
+            | Output::Friends(_)
             | Output::Note(_) => {}
         }
         assert!(self.held.len() < PIECES as usize, "we are a seed");

@@ -82,6 +82,7 @@ impl Shared {
             .iter()
             .map(|origin| match origin {
                 Origin::User => "user".to_owned(),
+                Origin::Friend(id) => format!("friend {}", id.0),
                 Origin::Feed(url) => format!("feed {}", crate::discover::feeds::shown(url)),
                 Origin::Master(id) => format!("master {}", self.master_name(*id)),
             })

@@ -45,6 +45,7 @@ impl Shared {
             Note::Fired(conn, defence) => {
                 tracing::debug!(conn = conn.0, ?defence, "a defence fired")
             }
+            Note::Friends(note) => tracing::debug!(?note, "friends"),
             Note::NotDialled(addr, defence) => tracing::trace!(%addr, ?defence, "not dialled"),
             Note::Wasted(id, bytes) => {
                 tracing::debug!(name = %self.swarm_name(*id), bytes, "bytes nobody could use")

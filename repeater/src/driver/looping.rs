@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use swarm_core::io::friends::FriendsNote;
 use swarm_core::io::{Batch, Input, Note, Output};
 use swarm_core::node::Node;
 use swarm_core::time::Timestamp;
@@ -175,6 +176,8 @@ impl Driver {
             Output::Left(swarm, bytes) => network.outbox.push(EngineEvent::Left(swarm, bytes)),
             Output::Retire(swarm, piece) => network.cache.retire((swarm, piece)),
             Output::Rates(rates) => network.meter.set(&rates),
+            // The brain decides nothing about friends before it is told of one.
+            Output::Friends(_) => {}
             Output::Note(note) => {
                 count(&note);
                 network.outbox.push(EngineEvent::Note(note));
@@ -201,6 +204,14 @@ fn count(note: &Note) {
             metrics::counter!("btslave_banned_total").increment(1);
         }
         Note::Wasted(_, bytes) => metrics::counter!("btslave_wasted_bytes_total").increment(*bytes),
-        Note::Joined(..) | Note::Left(..) | Note::MasterFound(..) | Note::TooBig(..) => {}
+        Note::Friends(FriendsNote::Fired(friend, why)) => {
+            tracing::debug!(friend = friend.0, ?why, "defence");
+            metrics::counter!("btslave_friend_defence_total", "defence" => why.name()).increment(1);
+        }
+        Note::Friends(_)
+        | Note::Joined(..)
+        | Note::Left(..)
+        | Note::MasterFound(..)
+        | Note::TooBig(..) => {}
     }
 }

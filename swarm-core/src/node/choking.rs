@@ -30,7 +30,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        if !peer.unchoked || !peer.wants_us || peer.closing || peer.is_master() {
+        if !peer.unchoked || !peer.wants_us || peer.closing || peer.only_given() {
             return;
         }
         let quiet = desk.now.since(peer.last_asked.unwrap_or(peer.since));
@@ -49,14 +49,14 @@ impl Swarm {
             return;
         };
         peer.wants_us = yes;
-        if peer.is_master() || !yes || peer.unchoked || !self.joined() {
+        if peer.only_given() || !yes || peer.unchoked || !self.joined() {
             return;
         }
         self.demand_seen = desk.now;
         let taken = self
             .peers
             .values()
-            .filter(|p| p.unchoked && p.wants_us && !p.is_master())
+            .filter(|p| p.unchoked && p.wants_us && !p.only_given())
             .count();
         if taken < Self::slots(desk) {
             self.unchoke(desk, conn, true);
@@ -79,7 +79,7 @@ impl Swarm {
         let wanting = self
             .peers
             .values()
-            .filter(|p| p.wants_us && !p.is_master() && !p.closing);
+            .filter(|p| p.wants_us && !p.only_given() && !p.closing);
         let mut ranked: Vec<(f64, ConnId)> = wanting
             .map(|peer| (choke::score(&facts(peer)), peer.conn))
             .collect();
@@ -100,7 +100,9 @@ impl Swarm {
     fn may_fetch_at_all(&self, desk: &Desk) -> bool {
         let free = self.repeats(desk)
             && (self.avail.downloaders > 0 || desk.now.since(self.demand_seen) < HYSTERESIS);
-        self.joined() && self.caches() && (free || self.master_demand())
+        self.joined()
+            && self.caches()
+            && (free || self.master_demand() || !self.aid.given.is_empty())
     }
 
     /// Says that we are interested where that is so, and takes it back a minute after the last reason.
@@ -109,7 +111,7 @@ impl Swarm {
         let Some(peer) = self.peers.get(&conn) else {
             return;
         };
-        let useful = reason && !peer.is_master() && !peer.suspect && self.has_something(peer);
+        let useful = reason && !peer.only_given() && !peer.suspect && self.has_something(peer);
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
@@ -117,7 +119,7 @@ impl Swarm {
             peer.useful = desk.now;
         }
         let wish = useful
-            || (peer.interested && !peer.is_master() && desk.now.since(peer.useful) < HYSTERESIS);
+            || (peer.interested && !peer.only_given() && desk.now.since(peer.useful) < HYSTERESIS);
         if peer.closing {
             return;
         }

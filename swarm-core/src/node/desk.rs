@@ -1,5 +1,6 @@
 //! What all decisions share: the moment, the limits, the stock, the line, the outgoing orders.
 
+use crate::io::friends::{FriendDefence, FriendId, FriendsNote, FriendsOutput};
 use crate::io::{ConnId, Note, Order, Output, SwarmId};
 use crate::params::Params;
 use crate::peer::Meter;
@@ -66,6 +67,8 @@ pub(crate) struct Desk {
     pub(crate) no_room_since: Option<Timestamp>,
     /// The shell has room for no more than so many bytes, until then: its disk is full, or broken.
     pub(crate) tight: Option<(u64, Timestamp)>,
+    /// Guests that left, and the bytes that they were sent.
+    pub(crate) gone_guests: Vec<(ConnId, u64)>,
     pub(crate) slave_key: u64,
     pub(crate) masters_configured: bool,
 }
@@ -89,6 +92,7 @@ impl Desk {
             no_room_until: Timestamp::ZERO,
             no_room_since: None,
             tight: None,
+            gone_guests: Vec::new(),
             slave_key: 0,
             masters_configured: false,
         }
@@ -96,6 +100,19 @@ impl Desk {
 
     pub(crate) fn order(&mut self, conn: ConnId, order: Order) {
         self.out.push_back(Output::Order(conn, order));
+    }
+
+    pub(crate) fn friends(&mut self, output: FriendsOutput) {
+        self.out.push_back(Output::Friends(output));
+    }
+
+    pub(crate) fn friends_note(&mut self, note: FriendsNote) {
+        self.note(Note::Friends(note));
+    }
+
+    /// A defence fired against a friend.
+    pub(crate) fn friend_fired(&mut self, friend: FriendId, why: FriendDefence) {
+        self.friends_note(FriendsNote::Fired(friend, why));
     }
 
     pub(crate) fn note(&mut self, note: Note) {

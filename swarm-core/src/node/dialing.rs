@@ -215,6 +215,10 @@ impl Swarm {
         let Some(peer) = self.peers.remove(&conn) else {
             return;
         };
+        if peer.is_guest() {
+            desk.gone_guests.push((conn, peer.up.total));
+        }
+        self.aid.forget(conn);
         self.master_conns.retain(|master| *master != conn);
         let lived = desk.now.since(peer.since);
         if let crate::io::Role::Master(id) = peer.role {

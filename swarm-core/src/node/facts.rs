@@ -270,6 +270,9 @@ impl Swarm {
             }
             return;
         }
+        if let Role::Guest(_) = role {
+            return;
+        }
         self.account.given += bytes;
         self.demand_seen = desk.now;
         if self.hold == crate::io::Hold::Cache {

@@ -6,7 +6,7 @@ use crate::peer::Lease;
 use crate::policy::evict::Purpose;
 use crate::policy::stop_loss::{self, StopLossFacts};
 use crate::policy::{forward, pick, piece_yield};
-use crate::swarm::{Active, Stage, Swarm, Ties, Why};
+use crate::swarm::{Active, Plan, Stage, Swarm, Ties, Why};
 use crate::time::Timestamp;
 use bt_wire::layout::BLOCK;
 use core::ops::Range;
@@ -48,12 +48,13 @@ impl Swarm {
             return;
         }
         let waits = self.master_demand();
+        let hurries = waits || self.errand_demand();
         for _ in 0..4096 {
             let Some(peer) = self.peers.get(&conn) else {
                 return;
             };
             let rate = peer.down_rate();
-            let depth = if waits {
+            let depth = if hurries {
                 pick::master_depth(rate, self.permit())
             } else {
                 pick::free_depth(rate)
@@ -63,7 +64,7 @@ impl Swarm {
             }
             match self.choose(desk, conn, waits) {
                 Choice::Lease(piece, why) => self.lease(desk, conn, piece, why, rate),
-                Choice::Nothing => return self.endgame(desk, conn, waits),
+                Choice::Nothing => return self.endgame(desk, conn, hurries),
                 Choice::NoRoom => {
                     desk.starved.insert((self.id, conn));
                     return;
@@ -73,8 +74,11 @@ impl Swarm {
     }
 
     fn choose(&mut self, desk: &mut Desk, conn: ConnId, waits: bool) -> Choice {
+        if let Some(piece) = self.relayable(desk.now, conn) {
+            return self.with_room(desk, piece, Why::Master, Purpose::Master);
+        }
         if let Some((piece, why)) = self.unfinished(desk, conn) {
-            if !waits && self.in_good_hands(conn, piece) {
+            if !waits && why == Why::Free && self.in_good_hands(conn, piece) {
                 let least = self.avail.copies(piece);
                 if let Choice::Lease(better, why) = self.choose_free(desk, conn)
                     && self.avail.copies(better) > least
@@ -84,17 +88,20 @@ impl Swarm {
             }
             return Choice::Lease(piece, why);
         }
-        if waits {
-            let payers = forward::payers_turn(self.fetches.0, self.fetches.1);
-            if payers && let Choice::Lease(piece, why) = self.choose_free(desk, conn) {
-                return Choice::Lease(piece, why);
-            }
-            let Some(piece) = self.best_planned(desk, conn, Why::Master) else {
-                return Choice::Nothing;
-            };
-            return self.with_room(desk, piece, Why::Master, Purpose::Master);
+        let errands = self.errand_demand();
+        if !waits && !errands {
+            return self.choose_free(desk, conn);
         }
-        self.choose_free(desk, conn)
+        let payers = forward::payers_turn(self.fetches.0, self.fetches.1);
+        if payers && let Choice::Lease(piece, why) = self.choose_free(desk, conn) {
+            return Choice::Lease(piece, why);
+        }
+        for (why, wanted) in [(Why::Master, waits), (Why::Friend, errands)] {
+            if wanted && let Some(piece) = self.best_planned(desk, conn, why) {
+                return self.with_room(desk, piece, why, Purpose::Master);
+            }
+        }
+        Choice::Nothing
     }
 
     /// Which of a piece's open ranges this connection may be asked for next: any; or, where it has a lease on the piece
@@ -129,7 +136,7 @@ impl Swarm {
             let alone =
                 self.alone.contains(*piece) && self.active.get(*piece).is_some_and(|a| a.got > 0);
             let next = self.next_blocks(conn, **piece).is_some();
-            peer.offers(**piece, desk.now) && next && !alone
+            peer.offers(**piece, desk.now) && next && !alone && !self.lent_elsewhere(conn, **piece)
         };
         let got = |piece: &u32| self.active.get(piece).map_or(0, |active| active.got);
         let nearest = |piece: &u32| (got(piece), core::cmp::Reverse(*piece));
@@ -167,29 +174,24 @@ impl Swarm {
     fn wanted(&self, piece: u32, why: Why) -> bool {
         !self.active.contains_key(&piece)
             && match why {
-                Why::Master => self.master_lacks(piece),
+                Why::Master => self.master_lacks(piece) && !self.aid.lent.contains_key(&piece),
+                Why::Friend => self.aid.wants(piece),
                 Why::Free => self.avail.copies(piece) >= self.least_yield(),
             }
     }
 
     /// The best absent piece of a plan that this connection has.
     fn best_planned(&mut self, desk: &mut Desk, conn: ConnId, why: Why) -> Option<u32> {
-        let (built, pause) = if why == Why::Master {
-            (self.master_plan.built, REBUILD.0)
-        } else {
-            (self.free_plan.built, REBUILD.1)
+        let pause = match why {
+            Why::Master | Why::Friend => REBUILD.0,
+            Why::Free => REBUILD.1,
         };
-        let queue_empty = match why {
-            Why::Master => self.master_plan.queue.is_empty(),
-            Why::Free => self.free_plan.queue.is_empty(),
-        };
-        if queue_empty && built.is_none_or(|at| desk.now.since(at) >= pause) {
+        let plan = self.plan(why);
+        let built = plan.built;
+        if plan.queue.is_empty() && built.is_none_or(|at| desk.now.since(at) >= pause) {
             self.rebuild(desk, why);
         }
-        let mut queue = core::mem::take(match why {
-            Why::Master => &mut self.master_plan.queue,
-            Why::Free => &mut self.free_plan.queue,
-        });
+        let mut queue = core::mem::take(&mut self.plan(why).queue);
         while queue.last().is_some_and(|piece| !self.wanted(*piece, why)) {
             queue.pop();
         }
@@ -197,11 +199,16 @@ impl Swarm {
             let fits = |piece: &&u32| peer.offers(**piece, desk.now) && self.wanted(**piece, why);
             queue.iter().rev().take(LOOK).find(fits).copied()
         });
-        match why {
-            Why::Master => self.master_plan.queue = queue,
-            Why::Free => self.free_plan.queue = queue,
-        }
+        self.plan(why).queue = queue;
         found
+    }
+
+    fn plan(&mut self, why: Why) -> &mut Plan {
+        match why {
+            Why::Master => &mut self.master_plan,
+            Why::Friend => &mut self.friend_plan,
+            Why::Free => &mut self.free_plan,
+        }
     }
 
     fn least_yield(&self) -> f64 {
@@ -227,7 +234,7 @@ impl Swarm {
         let salt = desk.rng.next();
         let absent = (0..self.pieces()).filter(|piece| self.wanted(*piece, why));
         let plan = match why {
-            Why::Master => {
+            Why::Master | Why::Friend => {
                 let key = |piece: u32| {
                     let facts = self.avail.facts(piece);
                     let lot = forward::weight(&self.info_hash, piece, desk.slave_key);
@@ -248,14 +255,10 @@ impl Swarm {
                 keyed.into_iter().map(|(_, _, piece)| piece).collect()
             }
         };
-        let plan = crate::swarm::Plan {
+        *self.plan(why) = Plan {
             queue: plan,
             built: Some(desk.now),
         };
-        match why {
-            Why::Master => self.master_plan = plan,
-            Why::Free => self.free_plan = plan,
-        }
     }
 
     /// Makes a piece active: from here on it costs a permit.
@@ -267,7 +270,7 @@ impl Swarm {
         desk.take(self.permit());
         self.fetching += 1;
         match why {
-            Why::Master => self.fetches.0 += 1,
+            Why::Master | Why::Friend => self.fetches.0 += 1,
             Why::Free => {
                 self.fetches.1 += u64::from(self.master_demand());
                 self.account.in_flight += size;
@@ -309,7 +312,7 @@ impl Swarm {
         let count = free.end - free.start;
         let bite = match active.why {
             _ if whole => count,
-            Why::Master => pick::bite(count, rate),
+            Why::Master | Why::Friend => pick::bite(count, rate),
             Why::Free => pick::free_bite(count, rate, self.account.given > 0),
         };
         let blocks = free.start..free.start + bite;

@@ -42,6 +42,7 @@ impl Swarm {
         }
         match (peer.class, peer.tie()) {
             (Class::Master, _) => true,
+            (Class::Guest, _) => self.guest_deserves(conn, piece),
             (Class::Downloader, Tie::Soft) => true,
             (Class::Downloader, Tie::Master | Tie::Firm | Tie::Stale) => {
                 let unfinished = peer.told.len() as u64 * self.permit();
@@ -116,7 +117,10 @@ impl Swarm {
         let Some(peer) = self.peers.get(&conn) else {
             return;
         };
-        if peer.closing || !peer.known || !matches!(peer.class, Class::Master | Class::Downloader) {
+        if peer.closing
+            || !peer.known
+            || !matches!(peer.class, Class::Master | Class::Guest | Class::Downloader)
+        {
             return;
         }
         let news = |p: &u32| !peer.knows(*p);
@@ -351,7 +355,7 @@ impl Swarm {
         let active = self
             .active
             .get(&piece)
-            .filter(|active| active.stage == Stage::Held)?;
+            .filter(|active| active.stage == Stage::Held && !self.aid.wants(piece))?;
         let facts = EvictFacts {
             masters: active.ties.masters,
             delivered: self.delivered(piece),

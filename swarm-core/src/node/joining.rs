@@ -47,7 +47,7 @@ impl Swarm {
         };
         self.origins.iter().all(|origin| match origin {
             Origin::Master(id) => done(id) && self.pieces() > 0,
-            Origin::User | Origin::Feed(_) => true,
+            Origin::User | Origin::Feed(_) | Origin::Friend(_) => true,
         })
     }
 
@@ -57,10 +57,15 @@ impl Swarm {
             .origins
             .iter()
             .any(|origin| matches!(origin, Origin::Master(_)));
+        let by_friend = self
+            .origins
+            .iter()
+            .any(|origin| matches!(origin, Origin::Friend(_)));
         let named = !self.origins.is_empty();
         named
             && (self.pinned
                 || self.hold == Hold::Kept
+                || by_friend
                 || self.origins.contains(&Origin::User)
                 || (by_master && !self.masters_complete()))
     }
@@ -227,7 +232,7 @@ impl Node {
         self.dial_all(Some(id));
     }
 
-    fn forget_unnamed(&mut self, id: SwarmId) {
+    pub(crate) fn forget_unnamed(&mut self, id: SwarmId) {
         let Some(swarm) = self.swarms.get_mut(&id) else {
             return;
         };

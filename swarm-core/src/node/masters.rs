@@ -1,5 +1,6 @@
 //! Masters: configured, recognised, reached.
 
+use crate::io::friends::FriendId;
 use crate::io::{ConnId, Limits, MasterFact, MasterId, Note, Order, Role, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
@@ -36,8 +37,21 @@ impl Master {
 pub(crate) enum Verdict {
     Peer,
     Master(MasterId),
+    /// A friend's master.
+    Guest(FriendId),
     /// Perhaps a master: nothing is asked of it until it says where it listens.
     Wait,
+}
+
+impl Verdict {
+    /// What the connection is to us, then.
+    pub(crate) fn role(self) -> Role {
+        match self {
+            Self::Master(id) => Role::Master(id),
+            Self::Guest(friend) => Role::Guest(friend),
+            Self::Peer | Self::Wait => Role::Peer,
+        }
+    }
 }
 
 /// Source = a resolved address of the master. When more than one peer comes from there (or on loopback, where one
@@ -103,12 +117,10 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        let role = match verdict {
-            Verdict::Master(id) => Role::Master(id),
-            Verdict::Peer | Verdict::Wait => Role::Peer,
-        };
+        let role = verdict.role();
         peer.suspect = verdict == Verdict::Wait;
-        if peer.role == role || peer.closing {
+        let guest = peer.is_guest() && role == Role::Peer;
+        if peer.role == role || peer.closing || guest {
             return;
         }
         if let Role::Master(old) = peer.role {
@@ -127,7 +139,10 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        let Role::Master(id) = peer.role else { return };
+        if !peer.only_given() {
+            return;
+        }
+        let role = peer.role;
         if peer.interested {
             peer.interested = false;
             desk.order(conn, Order::Interested(false));
@@ -139,6 +154,10 @@ impl Swarm {
                 self.reopen(desk, piece, lease.blocks, false);
             }
         }
+        let Role::Master(id) = role else {
+            self.unchoke(desk, conn, true);
+            return self.offer(desk, conn);
+        };
         let link = self.links.entry(id).or_default();
         link.conn = Some(conn);
         link.dialling = None;
@@ -184,7 +203,7 @@ impl Node {
     }
 
     /// Where a master is dialled: its addresses, on the port its RPC reported where it did.
-    fn master_addrs(master: &Master) -> Vec<SocketAddr> {
+    pub(crate) fn master_addrs(master: &Master) -> Vec<SocketAddr> {
         let at =
             |addr: &SocketAddr| SocketAddr::new(addr.ip(), master.peer_port.unwrap_or(addr.port()));
         let mut addrs: Vec<SocketAddr> = master.addrs.iter().map(at).collect();

@@ -27,7 +27,7 @@ impl Swarm {
         let draws = self
             .peers
             .values()
-            .filter(|peer| !peer.is_master() && !peer.closing)
+            .filter(|peer| !peer.only_given() && !peer.closing)
             .map(|peer| Draw {
                 pending: peer.pending(self.permit()),
                 rate: peer.up.rate.max(fair / 2.0),
@@ -119,6 +119,9 @@ impl Swarm {
         if self.master_demand() {
             self.rebuild(desk, Why::Master);
         }
+        if self.errand_demand() {
+            self.rebuild(desk, Why::Friend);
+        }
         if self.repeats(desk) && self.allow > 0.0 {
             self.rebuild(desk, Why::Free);
         }
@@ -155,6 +158,7 @@ impl Node {
         }
         self.leave_poor();
         self.review();
+        self.aid_tick();
         self.share_line();
         self.shrink();
         for swarm in self.swarms.values_mut() {

@@ -38,6 +38,7 @@ pub(crate) fn view(node: &Node) -> NodeView {
             .iter()
             .map(|(id, m)| master(node, *id, m, &node.swarms))
             .collect(),
+        aid: super::aid::view(node),
     }
 }
 

@@ -333,6 +333,7 @@ impl Sim {
             | Output::Scrape(_)
             | Output::WantPeers(_)
             | Output::Left(..)
+            | Output::Friends(_)
             | Output::Rates(_) => {}
         }
     }

@@ -1,0 +1,352 @@
+//! Help between friends: who they are (here), what we ask of them (`asking`, `lending`, `crediting`, `delivering`), and
+//! what we do for them (`helping`, `serving`). What it means for the pieces of one swarm is in [`super::errands`].
+
+mod asking;
+mod crediting;
+mod delivering;
+mod helping;
+mod lending;
+mod serving;
+mod viewing;
+
+use crate::io::friends::{
+    FriendDefence, FriendFact, FriendId, FriendsInput, FriendsLimits, FriendsMode, FriendsOutput,
+    HelpMessage, RpcPowers, StopReason,
+};
+use crate::io::{ConnId, MasterId, SwarmId};
+use crate::node::Node;
+use crate::node::errands::HelpKey;
+use crate::policy::delivery::Introductions;
+use crate::policy::friend_dial::FriendDials;
+use crate::policy::pool::{NetworkTag, Pool};
+use crate::policy::tit_for_tat::{Nearness, Standing};
+use crate::time::Timestamp;
+use asking::{Asked, Need};
+use core::time::Duration;
+use helping::Help;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+pub(super) use viewing::view;
+
+/// Help survives a session's end by so long.
+const RECONNECT: Duration = Duration::from_secs(60);
+
+/// A friend or acquaintance.
+#[derive(Debug)]
+struct Friend {
+    nearness: Nearness,
+    standing: Standing,
+    online: Option<Presence>,
+    /// When its session ended.
+    gone: Timestamp,
+    /// The total that is being made durable, signed and sent.
+    signing: Option<u64>,
+    /// What we owe it and have not signed for, and since when.
+    unsigned: u64,
+    unsigned_since: Timestamp,
+    /// What it has not signed for, of helps that are over, and when that is disputed.
+    unsettled: Vec<(Timestamp, u64)>,
+    /// Failures in a row to get help of it, by swarm, and when to ask again.
+    retry: BTreeMap<SwarmId, (u32, Timestamp)>,
+    kept: (u64, u64),
+}
+
+/// A session that stands.
+#[derive(Debug)]
+struct Presence {
+    smaller: bool,
+    ip: IpAddr,
+    network: NetworkTag,
+    /// Where we completed a session ourselves.
+    reached: BTreeSet<SocketAddr>,
+    synced: bool,
+}
+
+impl Friend {
+    fn new(nearness: Nearness, standing: Standing) -> Self {
+        Self {
+            nearness,
+            standing,
+            online: None,
+            gone: Timestamp::ZERO,
+            signing: None,
+            unsigned: 0,
+            unsigned_since: Timestamp::ZERO,
+            unsettled: Vec::new(),
+            retry: BTreeMap::new(),
+            kept: (standing.delivered, standing.disputed),
+        }
+    }
+
+    fn synced(&self) -> bool {
+        self.online.as_ref().is_some_and(|online| online.synced)
+    }
+
+    /// Its session ended too long ago for its helps to go on.
+    fn lost(&self, now: Timestamp) -> bool {
+        self.online.is_none() && now.since(self.gone) >= RECONNECT
+    }
+}
+
+/// Everything about friends.
+#[derive(Debug)]
+pub(super) struct Aid {
+    limits: FriendsLimits,
+    reach: Vec<SocketAddr>,
+    friends: BTreeMap<FriendId, Friend>,
+    /// Helps that we asked for.
+    asked: BTreeMap<HelpKey, Asked>,
+    /// Helps that we give.
+    helps: BTreeMap<HelpKey, Help>,
+    needs: BTreeMap<SwarmId, Need>,
+    pool: Pool,
+    dials: FriendDials,
+    rpc: BTreeMap<MasterId, RpcPowers>,
+    watched: BTreeSet<(MasterId, SwarmId)>,
+    introduced: BTreeMap<ConnId, Introductions>,
+    next_id: u32,
+}
+
+impl Aid {
+    pub(super) fn new(limits: &FriendsLimits) -> Self {
+        Self {
+            limits: limits.clone(),
+            reach: Vec::new(),
+            friends: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            helps: BTreeMap::new(),
+            needs: BTreeMap::new(),
+            pool: Pool::new(limits.open_pool, Timestamp::ZERO),
+            dials: FriendDials::default(),
+            rpc: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            introduced: BTreeMap::new(),
+            next_id: 0,
+        }
+    }
+
+    /// With this one help is exchanged.
+    fn admits(&self, friend: FriendId) -> bool {
+        self.friends
+            .get(&friend)
+            .is_some_and(|f| match self.limits.mode {
+                FriendsMode::Off => false,
+                FriendsMode::Known => f.nearness == Nearness::Friend,
+                FriendsMode::Open => true,
+            })
+    }
+}
+
+impl Node {
+    /// Something about friends.
+    pub(super) fn friends_input(&mut self, input: FriendsInput) {
+        match input {
+            FriendsInput::Limits(limits) => {
+                self.aid.pool.resize(limits.open_pool);
+                self.aid.limits = limits;
+                let all: Vec<FriendId> = self.aid.friends.keys().copied().collect();
+                let out: Vec<FriendId> = all.into_iter().filter(|f| !self.aid.admits(*f)).collect();
+                for friend in out {
+                    self.end_all(friend, StopReason::Leaving);
+                }
+            }
+            FriendsInput::Reach(addrs) => self.aid.reach = addrs,
+            FriendsInput::Friend(id, fact) => self.friend_fact(id, fact),
+            FriendsInput::Rpc(master, powers) => {
+                self.aid.rpc.insert(master, powers);
+            }
+            FriendsInput::MasterPeers(swarm, master, peers) => {
+                self.saw_peers(swarm, master, &peers)
+            }
+            FriendsInput::Ask(swarm, bytes) => self.ask_by_hand(swarm, bytes),
+            FriendsInput::StopAsking(swarm) => self.stop_asking(swarm),
+        }
+    }
+
+    fn friend_fact(&mut self, id: FriendId, fact: FriendFact) {
+        if let FriendFact::Known { nearness, standing } = fact {
+            let friend = self
+                .aid
+                .friends
+                .entry(id)
+                .or_insert_with(|| Friend::new(nearness, standing));
+            friend.nearness = nearness;
+            friend.standing.given = friend.standing.given.max(standing.given);
+            friend.standing.received = friend.standing.received.max(standing.received);
+            return;
+        }
+        let now = self.desk.now;
+        let Some(friend) = self.aid.friends.get_mut(&id) else {
+            return;
+        };
+        match fact {
+            FriendFact::Known { .. } => {}
+            FriendFact::Removed => {
+                self.end_all(id, StopReason::Leaving);
+                self.aid.friends.remove(&id);
+            }
+            FriendFact::Online {
+                smaller,
+                ip,
+                network,
+                endpoint,
+            } => {
+                friend.online = Some(Presence {
+                    smaller,
+                    ip,
+                    network,
+                    reached: endpoint.into_iter().collect(),
+                    synced: false,
+                });
+            }
+            FriendFact::Synced { given, received } => {
+                let standing = &mut friend.standing;
+                let signed = given.saturating_sub(standing.given);
+                standing.received = standing.received.max(received);
+                if let Some(online) = friend.online.as_mut() {
+                    online.synced = true;
+                }
+                self.signed_for(id, signed);
+            }
+            FriendFact::Reached(addr) => {
+                if let Some(online) = friend.online.as_mut() {
+                    online.reached.insert(addr);
+                }
+            }
+            FriendFact::Offline => {
+                friend.online = None;
+                friend.signing = None;
+                friend.gone = now;
+            }
+            FriendFact::Linked(conn) => self.linked(id, conn),
+            FriendFact::Message(message) => self.friend_said(id, message),
+            FriendFact::Iou(total) => {
+                let signed = total.saturating_sub(friend.standing.given);
+                if total < friend.standing.given {
+                    self.desk.friend_fired(id, FriendDefence::StaleIou);
+                }
+                self.signed_for(id, signed);
+            }
+            FriendFact::Signed(total) => self.signed(id, total),
+            FriendFact::MetaFailed(help) => self.end_help((id, help), Some(StopReason::Refused)),
+        }
+    }
+
+    fn friend_said(&mut self, from: FriendId, message: HelpMessage) {
+        if !self.aid.admits(from) {
+            if let HelpMessage::Ask(ask) = message {
+                self.decline(from, ask.id, crate::policy::help::Decline::Off);
+            }
+            return;
+        }
+        match message {
+            HelpMessage::Ask(ask) => self.asked_by(from, ask),
+            HelpMessage::Offer {
+                id,
+                rate,
+                room,
+                deliveries,
+                at,
+            } => self.offered((from, id), rate, room, &deliveries, at),
+            HelpMessage::Decline { id, why } => self.declined((from, id), why),
+            HelpMessage::Reserve { id, pieces } => self.reserved((from, id), &pieces),
+            HelpMessage::Progress {
+                id,
+                held,
+                delivered: _,
+                bytes,
+            } => self.progressed((from, id), &held, bytes),
+            HelpMessage::Release { id, pieces } => self.released_by((from, id), &pieces),
+            HelpMessage::Arrived { id, from: addr } => self.arrived((from, id), addr),
+            HelpMessage::Stop { id, why } => self.stopped_by((from, id), why),
+        }
+    }
+
+    /// A BitTorrent connection is a friend's slave's own.
+    fn linked(&mut self, friend: FriendId, conn: ConnId) {
+        let Some(id) = self.conns.get(&conn) else {
+            return;
+        };
+        if let Some(swarm) = self.swarms.get_mut(id) {
+            swarm.aid.links.insert(conn, friend);
+            swarm.top_up(&mut self.desk, conn);
+        }
+    }
+
+    /// Pieces come back: from a helper that gives them up, or from an asker that takes them back.
+    fn released_by(&mut self, key: HelpKey, pieces: &[u32]) {
+        if self.aid.helps.contains_key(&key) {
+            self.taken_back(key, pieces);
+        } else if self.aid.asked.contains_key(&key) {
+            self.given_up(key, pieces);
+        } else {
+            self.out_of_turn(key);
+        }
+    }
+
+    fn stopped_by(&mut self, key: HelpKey, why: StopReason) {
+        if self.aid.helps.contains_key(&key) {
+            self.end_help(key, None);
+        } else if self.aid.asked.contains_key(&key) {
+            self.end_asked(key, None, why != StopReason::Done);
+        } else if why != StopReason::UnknownId {
+            self.desk.friend_fired(key.0, FriendDefence::OutOfTurn);
+        }
+    }
+
+    /// A message for a help that is unknown: said so once, so that the other side does not wait.
+    fn out_of_turn(&mut self, key: HelpKey) {
+        self.desk.friend_fired(key.0, FriendDefence::OutOfTurn);
+        self.send(
+            key.0,
+            HelpMessage::Stop {
+                id: key.1,
+                why: StopReason::UnknownId,
+            },
+        );
+    }
+
+    /// Everything with this friend ends.
+    fn end_all(&mut self, friend: FriendId, why: StopReason) {
+        let of = |key: &&HelpKey| key.0 == friend;
+        let helps: Vec<HelpKey> = self.aid.helps.keys().filter(of).copied().collect();
+        let asked: Vec<HelpKey> = self.aid.asked.keys().filter(of).copied().collect();
+        for key in helps {
+            self.end_help(key, Some(why));
+        }
+        for key in asked {
+            self.end_asked(key, Some(why), true);
+        }
+    }
+
+    fn send(&mut self, friend: FriendId, message: HelpMessage) {
+        let stands = self
+            .aid
+            .friends
+            .get(&friend)
+            .is_some_and(|f| f.online.is_some());
+        if stands {
+            self.desk.friends(FriendsOutput::Send(friend, message));
+        }
+    }
+
+    /// Once a second.
+    pub(super) fn aid_tick(&mut self) {
+        if self.aid.friends.is_empty() {
+            return;
+        }
+        let lost: Vec<FriendId> = self
+            .aid
+            .friends
+            .iter()
+            .filter(|(_, friend)| friend.lost(self.desk.now))
+            .map(|(id, _)| *id)
+            .collect();
+        for friend in lost {
+            self.end_all(friend, StopReason::Leaving);
+        }
+        self.tick_helps();
+        self.tick_asked();
+    }
+}

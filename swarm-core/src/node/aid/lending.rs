@@ -1,0 +1,225 @@
+//! What is lent to a helper: reserved ahead within its room, taken back without progress, stolen by who is idle.
+
+use crate::io::SwarmId;
+use crate::io::friends::{FriendDefence, HelpMessage, StopReason};
+use crate::node::Node;
+use crate::node::errands::HelpKey;
+use crate::policy::{delivery, help, witness};
+use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::asking::{Asked, Stage};
+
+/// After so many take-backs in a row without any progress the help ends.
+const PATIENCE: u32 = 3;
+
+/// The reservations of one help.
+#[derive(Debug, Default)]
+pub(super) struct Loan {
+    pub(super) rate: u64,
+    room: u64,
+    /// When the first piece was reserved.
+    pub(super) begun: Option<Timestamp>,
+    pub(super) reserved: BTreeSet<u32>,
+    /// Of those, what the helper says it holds.
+    pub(super) held: BTreeSet<u32>,
+    /// Taken back; creditable until then, if the helper says it held them.
+    pub(super) lapsed: BTreeMap<u32, Timestamp>,
+    pub(super) progress: Timestamp,
+    failures: u32,
+    /// Bytes that it brought, of what was lent.
+    pub(super) brought: u64,
+}
+
+impl Loan {
+    pub(super) fn begin(&mut self, now: Timestamp, rate: u64, room: u64) {
+        (self.rate, self.room, self.progress) = (rate, room, now);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.reserved.is_empty()
+    }
+
+    /// Everything reserved.
+    pub(super) fn pieces(&self) -> Vec<u32> {
+        self.reserved.iter().copied().collect()
+    }
+
+    /// A piece came, or is held: there is progress.
+    pub(super) fn moved(&mut self, now: Timestamp) {
+        self.progress = now;
+        self.failures = 0;
+    }
+
+    /// Takes a piece back; it stays creditable for a while.
+    fn lapse(&mut self, now: Timestamp, piece: u32) {
+        self.reserved.remove(&piece);
+        self.lapsed.insert(piece, now + witness::LAPSED);
+    }
+}
+
+impl Node {
+    /// Reserves as much with a helper as it should have ahead.
+    pub(super) fn lend(&mut self, key: HelpKey) {
+        let now = self.desk.now;
+        let runs = |asked: &&mut Asked| asked.stage == Stage::Running;
+        let Some(asked) = self.aid.asked.get_mut(&key).filter(runs) else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get_mut(&asked.swarm) else {
+            return;
+        };
+        let loan = &mut asked.loan;
+        let out = loan.reserved.len() as u64 * asked.piece;
+        let ahead = help::ahead(loan.room, loan.rate, asked.piece);
+        let wanted = asked.want.saturating_sub(loan.brought);
+        // Half of what is ahead may be used up before more is said: fewer, larger messages.
+        let short = ahead
+            .min(wanted.next_multiple_of(asked.piece))
+            .saturating_sub(out);
+        if short < asked.piece || (out > ahead / 2 && out > asked.piece) {
+            return;
+        }
+        let count = usize::try_from(short / asked.piece).unwrap_or(usize::MAX);
+        let seed = u64::from(key.0.0).wrapping_add(1) << 32 | u64::from(key.1.0);
+        let mut pieces = swarm.lendable(seed);
+        pieces.truncate(count);
+        pieces.sort_unstable();
+        if pieces.is_empty() {
+            return;
+        }
+        for piece in &pieces {
+            swarm.aid.lent.insert(*piece, key.0);
+            loan.reserved.insert(*piece);
+            loan.lapsed.remove(piece);
+        }
+        if loan.begun.is_none() || out == 0 {
+            loan.progress = now;
+        }
+        loan.begun.get_or_insert(now);
+        asked.busy = now;
+        self.send(key.0, HelpMessage::Reserve { id: key.1, pieces });
+    }
+
+    /// The helper says how far it is.
+    pub(super) fn progressed(&mut self, key: HelpKey, held: &[u32], bytes: u64) {
+        let now = self.desk.now;
+        let Some(asked) = self.aid.asked.get_mut(&key) else {
+            return self.out_of_turn(key);
+        };
+        asked.credit.claim(bytes);
+        let loan = &mut asked.loan;
+        for piece in held {
+            let ours = loan.reserved.contains(piece) || loan.lapsed.contains_key(piece);
+            if ours && loan.held.insert(*piece) {
+                loan.moved(now);
+            }
+        }
+    }
+
+    /// Without progress for too long, what the helper has is taken back. What it holds waits until every way of delivery
+    /// had its time.
+    pub(super) fn take_back(&mut self, key: HelpKey) {
+        let now = self.desk.now;
+        let Some(asked) = self.aid.asked.get_mut(&key) else {
+            return;
+        };
+        asked.loan.lapsed.retain(|_, until| *until > now);
+        let loan = &mut asked.loan;
+        loan.held
+            .retain(|piece| loan.reserved.contains(piece) || loan.lapsed.contains_key(piece));
+        let patience = help::patience(asked.piece, loan.rate);
+        if loan.reserved.is_empty() || now.since(loan.progress) < patience {
+            return;
+        }
+        let ways = u32::try_from(asked.ways.len()).unwrap_or(u32::MAX);
+        let on_the_way = !asked.arrived
+            && loan
+                .begun
+                .is_some_and(|at| now.since(at) < delivery::EACH * ways);
+        let back: Vec<u32> = loan
+            .reserved
+            .iter()
+            .copied()
+            .filter(|piece| !(on_the_way && loan.held.contains(piece)))
+            .collect();
+        if back.is_empty() {
+            return;
+        }
+        back.iter().for_each(|piece| loan.lapse(now, *piece));
+        loan.progress = now;
+        loan.failures += 1;
+        let hopeless = loan.failures >= PATIENCE;
+        self.desk.friend_fired(key.0, FriendDefence::NoProgress);
+        self.release_to(key, back);
+        if hopeless {
+            self.end_asked(key, Some(StopReason::NoDelivery), true);
+        }
+    }
+
+    fn release_to(&mut self, key: HelpKey, pieces: Vec<u32>) {
+        let swarm = self.aid.asked.get(&key).map(|asked| asked.swarm);
+        if let Some(swarm) = swarm.and_then(|id| self.swarms.get_mut(&id)) {
+            swarm.unlend(key.0, pieces.iter().copied());
+        }
+        self.send(key.0, HelpMessage::Release { id: key.1, pieces });
+    }
+
+    /// The helper gives pieces up. It has less room than it said.
+    pub(super) fn given_up(&mut self, key: HelpKey, pieces: &[u32]) {
+        let Some(asked) = self.aid.asked.get_mut(&key) else {
+            return;
+        };
+        let back: Vec<u32> = pieces
+            .iter()
+            .copied()
+            .filter(|piece| asked.loan.reserved.remove(piece))
+            .collect();
+        asked.loan.room = asked.loan.reserved.len() as u64 * asked.piece;
+        let nothing_left = asked.loan.room == 0;
+        if let Some(swarm) = self.swarms.get_mut(&asked.swarm) {
+            swarm.unlend(key.0, back);
+        }
+        if nothing_left {
+            self.end_asked(key, Some(StopReason::Done), true);
+        }
+    }
+
+    /// Where nothing is left to lend or to fetch, half of what the slowest helper has not begun goes to who is idle.
+    pub(super) fn steal(&mut self) {
+        let swarms: BTreeSet<SwarmId> = self.aid.asked.values().map(|asked| asked.swarm).collect();
+        for id in swarms {
+            let Some(swarm) = self.swarms.get(&id) else {
+                continue;
+            };
+            if swarm.fetching > 0 || !swarm.lendable(0).is_empty() {
+                continue;
+            }
+            let open = |asked: &Asked| asked.loan.reserved.difference(&asked.loan.held).count();
+            let slowest = self
+                .aid
+                .asked
+                .iter()
+                .filter(|(_, asked)| asked.swarm == id && asked.stage == Stage::Running)
+                .map(|(key, asked)| {
+                    let pace = asked.loan.rate.max(1);
+                    let count = help::steals(open(asked), asked.piece, pace);
+                    (open(asked) as u64 * asked.piece / pace, count, *key)
+                })
+                .filter(|(_, count, _)| *count > 0)
+                .max();
+            let Some((_, count, key)) = slowest else {
+                continue;
+            };
+            let Some(asked) = self.aid.asked.get_mut(&key) else {
+                continue;
+            };
+            let now = self.desk.now;
+            let loan = &mut asked.loan;
+            let mut open: Vec<u32> = loan.reserved.difference(&loan.held).copied().collect();
+            let last = open.split_off(open.len().saturating_sub(count));
+            last.iter().for_each(|piece| loan.lapse(now, *piece));
+            self.release_to(key, last);
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The helper's second by second: what went out, whose turn it is, how much more may go before it is signed for.
+
+use crate::io::ConnId;
+use crate::io::friends::{FriendDefence, FriendId, FriendsOutput, HelpMessage, StopReason};
+use crate::node::Node;
+use crate::node::errands::HelpKey;
+use crate::policy::delivery::{self, Delivery};
+use crate::policy::help;
+use crate::policy::tit_for_tat::{self, Line, Nearness, Turn, Want};
+use core::time::Duration;
+
+/// Against the window for so long, the help ends: the friend does not sign.
+const UNPAID: Duration = Duration::from_secs(60);
+/// With nothing reserved for so long, the help ends.
+const FORGOTTEN: Duration = Duration::from_secs(300);
+
+impl Node {
+    /// The line as friends see it.
+    pub(super) fn line(&self) -> Line {
+        let to_masters: f64 = self
+            .swarms
+            .values()
+            .flat_map(|swarm| swarm.master_conns.iter().filter_map(|c| swarm.peers.get(c)))
+            .map(|master| master.up.rate)
+            .sum();
+        let capacity = self.desk.capacity();
+        Line {
+            capacity: capacity as u64,
+            spare: (capacity - to_masters).max(0.0) as u64,
+            window: self.aid.limits.window,
+            credit: self.aid.limits.credit,
+        }
+    }
+
+    /// Who draws on the line, and how much: what a help drew of late with some to spare, or what was offered.
+    pub(super) fn wants(&self) -> (Vec<HelpKey>, Vec<Want>) {
+        let running = self
+            .aid
+            .helps
+            .iter()
+            .filter(|(_, help)| help.begun.is_some());
+        let want = |(key, help): (&HelpKey, &super::helping::Help)| {
+            let friend = self.aid.friends.get(&key.0)?;
+            let served = help
+                .served
+                .turn
+                .is_some_and(|turn| matches!(turn, Turn::Serve(_)));
+            let drew = help.served.rate * 1.25;
+            let steady = served && drew > 0.0 && help.served.delivered > 4 * help.piece;
+            let rate = if steady {
+                (drew as u64).min(help.rate)
+            } else {
+                help.rate
+            };
+            let want = Want {
+                nearness: friend.nearness,
+                standing: friend.standing,
+                rate: rate.max(1),
+            };
+            Some((*key, want))
+        };
+        running.filter_map(want).unzip()
+    }
+
+    /// Once a second, for all helps that we give.
+    pub(super) fn tick_helps(&mut self) {
+        let now = self.desk.now;
+        self.aid.pool.refill(now, self.desk.capacity() as u64);
+        let keys: Vec<HelpKey> = self.aid.helps.keys().copied().collect();
+        for key in &keys {
+            self.place(*key);
+            self.count_served(*key);
+            if let Some(help) = self.aid.helps.get_mut(key) {
+                let fresh = help.served.delivered - help.served.last_bytes;
+                help.served.last_bytes = help.served.delivered;
+                help.served.rate += (fresh as f64 - help.served.rate) * 0.2;
+            }
+        }
+        self.take_turns();
+        for key in keys {
+            self.relay_for(key);
+            self.dial_for(key);
+            self.allow(key);
+            self.say_progress(key);
+            self.end_stale(key);
+        }
+        self.settle_old();
+    }
+
+    fn take_turns(&mut self) {
+        let (keys, wants) = self.wants();
+        let turns = tit_for_tat::turns(&self.line(), &wants);
+        for (key, turn) in keys.into_iter().zip(turns) {
+            let Some(help) = self.aid.helps.get_mut(&key) else {
+                continue;
+            };
+            let was = help.served.turn.replace(turn);
+            let waits = !matches!(turn, Turn::Serve(_));
+            let waited = was.is_some_and(|was| !matches!(was, Turn::Serve(_)));
+            if waits && !waited {
+                self.desk.friend_fired(key.0, FriendDefence::Waits(turn));
+            }
+        }
+    }
+
+    /// Counts what went to the guest.
+    pub(super) fn count_served(&mut self, key: HelpKey) {
+        let gone = core::mem::take(&mut self.desk.gone_guests);
+        for (conn, bytes) in gone {
+            self.guest_left(conn, bytes);
+        }
+        let Some(help) = self.aid.helps.get_mut(&key) else {
+            return;
+        };
+        let guest = help.swarm.and_then(|id| {
+            let swarm = self.swarms.get(&id)?;
+            swarm.peers.get(&swarm.aid.given.get(&key)?.conn?)
+        });
+        let delivered = help.served.before
+            + guest.map_or(0, |peer| peer.up.total.saturating_sub(help.served.skipped));
+        let fresh = delivered.saturating_sub(help.served.delivered);
+        help.served.delivered += fresh;
+        if let Some(friend) = self.aid.friends.get_mut(&key.0) {
+            friend.standing.delivered = friend.standing.delivered.saturating_add(fresh);
+        }
+    }
+
+    /// A guest's connection is gone: what it had stays counted, and its help waits for it to come again.
+    fn guest_left(&mut self, conn: ConnId, bytes: u64) {
+        let left = self
+            .aid
+            .helps
+            .values_mut()
+            .find(|help| help.guest == Some(conn));
+        if let Some(help) = left {
+            help.served.before += bytes.saturating_sub(help.served.skipped);
+            (help.guest, help.from, help.confirmed) = (None, None, false);
+        }
+    }
+
+    /// Says anew how much may stand announced to the guest and not sent: within the window, and the pool.
+    pub(super) fn allow(&mut self, key: HelpKey) {
+        self.count_served(key);
+        let now = self.desk.now;
+        let Some(help) = self.aid.helps.get_mut(&key) else {
+            return;
+        };
+        let Some(id) = help.swarm else { return };
+        let Some(friend) = self.aid.friends.get(&key.0) else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get_mut(&id) else {
+            return;
+        };
+        let Some(conn) = swarm.aid.given.get(&key).and_then(|errand| errand.conn) else {
+            return;
+        };
+        let pending = swarm
+            .peers
+            .get(&conn)
+            .map_or(0, |peer| swarm.pending_to(peer));
+        let served = &mut help.served;
+        let window =
+            tit_for_tat::window(self.aid.limits.window, served.rate as u64).max(help.piece);
+        let room = window.saturating_sub(served.unsigned());
+        let mut allow = if help.confirmed {
+            room
+        } else {
+            help.piece.saturating_sub(served.delivered)
+        };
+        if !matches!(served.turn, None | Some(Turn::Serve(_))) {
+            allow = 0;
+        }
+        if friend.nearness == Nearness::Acquaintance {
+            let lacks = (served.delivered + allow).saturating_sub(served.drawn);
+            let network = friend.online.as_ref().map(|online| online.network);
+            let got = network.map_or(0, |tag| self.aid.pool.draw(tag, lacks));
+            served.drawn += got;
+            allow = allow.min(served.drawn.saturating_sub(served.delivered));
+            let dry = got < lacks && allow < help.piece;
+            if dry && !core::mem::replace(&mut served.pool_dry, dry) {
+                self.desk.friend_fired(key.0, FriendDefence::Pool);
+            }
+            served.pool_dry = dry;
+        }
+        let full = room < help.piece.max(pending);
+        if full && served.stuck.is_none() {
+            self.desk.friend_fired(key.0, FriendDefence::Window);
+            served.stuck = Some(now);
+        } else if !full {
+            served.stuck = None;
+        }
+        if let Some(errand) = swarm.aid.given.get_mut(&key) {
+            errand.allow = allow;
+        }
+        swarm.offer(&mut self.desk, conn);
+    }
+
+    /// Relayed: the friend's own slave is the guest, and needs no confirming.
+    fn relay_for(&mut self, key: HelpKey) {
+        let now = self.desk.now;
+        let Some(help) = self.aid.helps.get_mut(&key).filter(|h| h.from.is_none()) else {
+            return;
+        };
+        let (Some(begun), Some(id)) = (help.begun, help.swarm) else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get_mut(&id) else {
+            return;
+        };
+        if delivery::turn(&help.ways, now.since(begun)) != Some(Delivery::Relayed) {
+            return;
+        }
+        let link = swarm.aid.links.iter().find(|(_, friend)| **friend == key.0);
+        let Some((conn, addr)) = link.and_then(|(c, _)| Some((*c, swarm.peers.get(c)?.addr)))
+        else {
+            return;
+        };
+        (help.from, help.guest, help.confirmed) = (Some(addr), Some(conn), true);
+        // What it had of us before is no part of this help.
+        help.served.skipped = swarm.peers.get(&conn).map_or(0, |peer| peer.up.total);
+        swarm.welcome(&mut self.desk, key, conn);
+    }
+
+    /// Tells what is held and delivered since last time.
+    fn say_progress(&mut self, key: HelpKey) {
+        let Some(help) = self.aid.helps.get_mut(&key) else {
+            return;
+        };
+        let Some(swarm) = help.swarm.and_then(|id| self.swarms.get_mut(&id)) else {
+            return;
+        };
+        let pieces = swarm.aid.given.get(&key).map(|errand| &errand.pieces);
+        let mut held: Vec<u32> = pieces
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(|piece| swarm.holds(*piece) && !help.served.told_held.contains(piece))
+            .collect();
+        held.truncate(32_768);
+        help.served.told_held.extend(&held);
+        let guest = help.guest.and_then(|conn| swarm.peers.get(&conn));
+        let mut delivered = Vec::new();
+        if let (Some(peer), Some(errand)) = (guest, swarm.aid.given.get_mut(&key)) {
+            delivered.extend(errand.pieces.iter().copied().filter(|p| peer.have.get(*p)));
+            for piece in &delivered {
+                errand.pieces.remove(piece);
+                help.served.told_held.remove(piece);
+            }
+        }
+        let bytes = help.served.delivered;
+        let news = !held.is_empty() || !delivered.is_empty() || bytes != help.served.told_bytes;
+        if news {
+            help.served.told_bytes = bytes;
+            self.send(
+                key.0,
+                HelpMessage::Progress {
+                    id: key.1,
+                    held,
+                    delivered,
+                    bytes,
+                },
+            );
+        }
+    }
+
+    fn end_stale(&mut self, key: HelpKey) {
+        let now = self.desk.now;
+        let Some(help) = self.aid.helps.get_mut(&key) else {
+            return;
+        };
+        if help.begun.is_none() {
+            if now.since(help.since) >= help::OFFER_EXPIRES {
+                self.aid.helps.remove(&key);
+            }
+            return;
+        }
+        let idle = help
+            .swarm
+            .and_then(|id| self.swarms.get(&id)?.aid.given.get(&key))
+            .is_none_or(|errand| errand.pieces.is_empty());
+        if !idle {
+            help.since = now;
+        }
+        if help.served.stuck.is_some_and(|at| now.since(at) >= UNPAID) {
+            self.end_help(key, Some(StopReason::Unpaid));
+        } else if now.since(help.since) >= FORGOTTEN {
+            self.end_help(key, Some(StopReason::Leaving));
+        }
+    }
+
+    /// They signed for so much more: running helps first, then those that are over, then what was disputed.
+    pub(super) fn signed_for(&mut self, id: FriendId, mut bytes: u64) {
+        let scarce = self.aid.helps.values().any(|help| {
+            help.served
+                .turn
+                .is_some_and(|turn| !matches!(turn, Turn::Serve(_)))
+        });
+        let Some(friend) = self.aid.friends.get_mut(&id) else {
+            return;
+        };
+        friend.standing.given = friend.standing.given.saturating_add(bytes);
+        let network = friend.online.as_ref().map(|online| online.network);
+        let of = |key: &&HelpKey| key.0 == id;
+        let keys: Vec<HelpKey> = self.aid.helps.keys().filter(of).copied().collect();
+        for key in keys {
+            self.count_served(key);
+            if let Some(help) = self.aid.helps.get_mut(&key) {
+                let part = bytes.min(help.served.unsigned());
+                help.served.signed += part;
+                bytes -= part;
+                if let Some(tag) = network.filter(|_| !scarce && help.served.drawn > 0) {
+                    self.aid.pool.put_back(tag, part);
+                }
+            }
+            self.allow(key);
+        }
+        let Some(friend) = self.aid.friends.get_mut(&id) else {
+            return;
+        };
+        for (_, left) in &mut friend.unsettled {
+            let part = bytes.min(*left);
+            *left -= part;
+            bytes -= part;
+        }
+        friend.unsettled.retain(|(_, left)| *left > 0);
+        friend.standing.disputed = friend.standing.disputed.saturating_sub(bytes);
+    }
+
+    /// What was not signed for in time is disputed; what is to be remembered is kept.
+    fn settle_old(&mut self) {
+        let now = self.desk.now;
+        let mut disputes = Vec::new();
+        for (id, friend) in &mut self.aid.friends {
+            let due = friend.unsettled.iter().filter(|(at, _)| *at <= now);
+            let bytes: u64 = due.map(|(_, bytes)| *bytes).sum();
+            friend.unsettled.retain(|(at, _)| *at > now);
+            if bytes > 0 {
+                friend.standing.disputed = friend.standing.disputed.saturating_add(bytes);
+                disputes.push((*id, bytes));
+            }
+            let kept = (friend.standing.delivered, friend.standing.disputed);
+            if kept.1 != friend.kept.1 || kept.0 >= friend.kept.0.saturating_add(64 << 20) {
+                friend.kept = kept;
+                self.desk.friends(FriendsOutput::Keep(*id, kept.0, kept.1));
+            }
+        }
+        for (id, bytes) in disputes {
+            self.desk.friend_fired(id, FriendDefence::Disputed(bytes));
+        }
+    }
+}

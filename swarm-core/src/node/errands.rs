@@ -1,0 +1,173 @@
+//! What help between friends means within one swarm: pieces that friends reserved with us, pieces that we lent to helpers,
+//! and the connections over which they go.
+
+use crate::io::friends::{FriendId, HelpId};
+use crate::io::{ConnId, Order, PeerSource, Role};
+use crate::node::desk::Desk;
+use crate::swarm::{Stage, Swarm};
+use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+/// One help between two: whose, and which.
+pub(crate) type HelpKey = (FriendId, HelpId);
+
+/// All errands of one swarm.
+#[derive(Debug, Default)]
+pub(crate) struct Errands {
+    /// Helps that we give here.
+    pub(crate) given: BTreeMap<HelpKey, Errand>,
+    /// Pieces that helpers fetch for our master: not fetched by ourselves.
+    pub(crate) lent: BTreeMap<u32, FriendId>,
+    /// Connections of friends' slaves.
+    pub(crate) links: BTreeMap<ConnId, FriendId>,
+}
+
+/// One help that we give.
+#[derive(Debug, Default)]
+pub(crate) struct Errand {
+    /// Reserved, and not yet with the guest.
+    pub(crate) pieces: BTreeSet<u32>,
+    /// The guest's connection.
+    pub(crate) conn: Option<ConnId>,
+    /// Bytes that may stand announced to it and not sent.
+    pub(crate) allow: u64,
+}
+
+impl Errands {
+    /// A friend reserved this piece with us.
+    pub(crate) fn wants(&self, piece: u32) -> bool {
+        self.given
+            .values()
+            .any(|errand| errand.pieces.contains(&piece))
+    }
+
+    /// A connection is gone.
+    pub(crate) fn forget(&mut self, conn: ConnId) {
+        self.links.remove(&conn);
+        for errand in self.given.values_mut() {
+            errand.conn = errand.conn.filter(|guest| *guest != conn);
+        }
+    }
+
+    fn of(&self, conn: ConnId) -> Option<&Errand> {
+        self.given.values().find(|errand| errand.conn == Some(conn))
+    }
+}
+
+impl Swarm {
+    /// A reserved piece is absent.
+    pub(crate) fn errand_demand(&self) -> bool {
+        let absent = |piece: &u32| !self.active.contains_key(piece);
+        self.aid
+            .given
+            .values()
+            .any(|errand| errand.pieces.iter().any(absent))
+    }
+
+    /// Whether this guest hears of this piece: it is reserved for it, and within what may stand unsigned.
+    pub(crate) fn guest_deserves(&self, conn: ConnId, piece: u32) -> bool {
+        let (Some(errand), Some(peer)) = (self.aid.of(conn), self.peers.get(&conn)) else {
+            return false;
+        };
+        let size = self
+            .layout
+            .map_or(0, |layout| u64::from(layout.piece_size(piece)));
+        errand.pieces.contains(&piece) && self.pending_to(peer) + size <= errand.allow
+    }
+
+    /// Bytes that stand announced to a peer, and were not sent.
+    pub(crate) fn pending_to(&self, peer: &crate::peer::Peer) -> u64 {
+        let Some(layout) = self.layout else { return 0 };
+        let left = |(piece, told): (&u32, &crate::peer::Told)| {
+            u64::from(layout.piece_size(*piece)).saturating_sub(told.served)
+        };
+        peer.told.iter().map(left).sum()
+    }
+
+    /// A helper's piece that this connection, its slave's, has for us.
+    pub(crate) fn relayable(&self, now: Timestamp, conn: ConnId) -> Option<u32> {
+        let friend = self.aid.links.get(&conn)?;
+        let peer = self.peers.get(&conn)?;
+        let fits = |(piece, lender): (&u32, &FriendId)| {
+            let absent = !self.active.contains_key(piece);
+            let ours = lender == friend && absent && peer.offers(*piece, now);
+            (ours && self.master_lacks(*piece)).then_some(*piece)
+        };
+        self.aid.lent.iter().find_map(fits)
+    }
+
+    /// The piece is lent to another than whom this connection belongs to.
+    pub(crate) fn lent_elsewhere(&self, conn: ConnId, piece: u32) -> bool {
+        let lender = self.aid.lent.get(&piece);
+        lender.is_some_and(|friend| self.aid.links.get(&conn) != Some(friend))
+    }
+
+    /// Makes a connection the guest of a help.
+    pub(crate) fn welcome(&mut self, desk: &mut Desk, key: HelpKey, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(&conn).filter(|peer| !peer.closing) else {
+            return;
+        };
+        let Some(errand) = self.aid.given.get_mut(&key) else {
+            return;
+        };
+        errand.conn = Some(conn);
+        let role = Role::Guest(key.0);
+        if peer.role != role {
+            peer.role = role;
+            desk.order(conn, Order::Role(role));
+            self.enter_role(desk, conn);
+        }
+    }
+
+    /// Lets a guest go: what it was told of binds no longer.
+    pub(crate) fn dismiss(&mut self, desk: &mut Desk, key: HelpKey) {
+        let errand = self.aid.given.remove(&key);
+        if let Some(conn) = errand.and_then(|errand| errand.conn) {
+            self.close(desk, conn);
+        }
+    }
+
+    /// Gives back what a helper had: we may fetch it ourselves.
+    pub(crate) fn unlend(&mut self, friend: FriendId, pieces: impl IntoIterator<Item = u32>) {
+        for piece in pieces {
+            if self.aid.lent.get(&piece) == Some(&friend) {
+                self.aid.lent.remove(&piece);
+            }
+        }
+        self.master_plan.built = None;
+        self.master_plan.queue.clear();
+    }
+
+    /// Pieces that may be lent, best first: a master lacks them, nobody is on them, and the swarm has them. Rarest first,
+    /// among equals by rendezvous with `key`, so that each helper begins elsewhere.
+    pub(crate) fn lendable(&self, key: u64) -> Vec<u32> {
+        let free = |piece: &u32| {
+            let facts = self.avail.facts(*piece);
+            self.master_lacks(*piece)
+                && !self.active.contains_key(piece)
+                && !self.aid.lent.contains_key(piece)
+                && facts.seeds + facts.holders > 0
+        };
+        let rank = |piece: &u32| {
+            let facts = self.avail.facts(*piece);
+            let lot = crate::policy::forward::weight(&self.info_hash, *piece, key);
+            crate::policy::pick::rarest_first(facts.seeds + facts.holders, lot)
+        };
+        let mut pieces: Vec<u32> = (0..self.pieces()).filter(free).collect();
+        pieces.sort_by_cached_key(rank);
+        pieces
+    }
+
+    /// Who named this address to us.
+    pub(crate) fn named_by(&self, addr: SocketAddr) -> Option<PeerSource> {
+        self.book.get(&addr).map(|known| known.source)
+    }
+
+    /// We hold this piece.
+    pub(crate) fn holds(&self, piece: u32) -> bool {
+        self.active
+            .get(&piece)
+            .is_some_and(|active| active.stage == Stage::Held)
+    }
+}
