@@ -214,6 +214,7 @@ impl Brain for Script {
             Input::Piece(_, _, PieceFact::Damaged)
             | Input::DialFailed(..)
             | Input::Master(..)
+            | Input::Friends(_)
             | Input::Limits(_)
             | Input::Paused(_)
             | Input::Timer => {}
