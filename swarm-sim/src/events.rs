@@ -54,6 +54,8 @@ pub(crate) enum Event {
     Leave(u32),
     /// A node's line has sent its block.
     Sent(u32),
+    /// A node's limiter hands out bytes.
+    Tick(u32),
     /// A message arrives at this end.
     Heard(u32, Msg),
     /// The time of a peer's choking round may have come.

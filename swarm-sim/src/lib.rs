@@ -13,6 +13,7 @@
 
 mod bits;
 mod events;
+mod limiter;
 mod link;
 mod outcome;
 mod peer;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::bits::{self, Bits};
 use crate::events::{Block, Event, Msg, SECOND, Time};
+use crate::limiter::Outgoing;
 use crate::peer::Flow;
 use crate::world::World;
 
@@ -33,6 +34,8 @@ pub(crate) struct End {
     pub(crate) flow: Flow,
     /// What they ask of us.
     pub(crate) requests: VecDeque<Block>,
+    /// What goes out through a limiter.
+    pub(crate) out: Outgoing,
     /// In its line's turn.
     pub(crate) queued: bool,
     /// Sent to them, and not arrived.
@@ -64,6 +67,7 @@ impl End {
             shown: None,
             flow: Flow::new(now),
             requests: VecDeque::new(),
+            out: Outgoing::default(),
             queued: false,
             flying: 0,
             got_round: 0,
@@ -138,6 +142,10 @@ impl World {
 
     /// Says something to the other end.
     pub(crate) fn say(&mut self, end: u32, msg: Msg) {
+        let node = self.ends[end as usize].node;
+        if !self.is_repeater(node) && self.peers[node as usize].limiter.is_some() {
+            return self.say_limited(end, msg);
+        }
         self.events.after(self.latency, Event::Heard(end ^ 1, msg));
     }
 
@@ -189,8 +197,11 @@ impl World {
         if at.queued || !at.open || at.requests.is_empty() || at.flying >= WINDOW.max(2 * at.unit) {
             return;
         }
-        at.queued = true;
         let node = at.node;
+        if self.peers[node as usize].limiter.is_some() {
+            return self.push_out(end);
+        }
+        at.queued = true;
         self.peers[node as usize].up.turn.push_back(end);
         self.send_next(node);
     }

@@ -40,6 +40,9 @@ struct Args {
     /// Change a value of the plan: path=value
     #[arg(long)]
     set: Vec<String>,
+    /// Print where each run stood every so many seconds
+    #[arg(long)]
+    timeline: Option<f64>,
     /// Runs at a time; by default one for each core
     #[arg(long)]
     jobs: Option<usize>,
@@ -121,6 +124,9 @@ fn play_all(cases: &[Case], args: &Args) -> anyhow::Result<Vec<Outcome>> {
             let began = Instant::now();
             let outcome = run(case, seed)?;
             println!("{}", line(&outcome, began.elapsed().as_secs_f64()));
+            if let Some(step) = args.timeline {
+                print!("{}", outcome.timeline(step));
+            }
             done.lock().map_err(|_| poisoned())?.push((at, outcome));
         }
     };

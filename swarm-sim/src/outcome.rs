@@ -38,7 +38,7 @@ pub struct Outcome {
     pub first_s: Option<f64>,
     /// See there.
     pub last_s: Option<f64>,
-    /// Bytes that all repeaters gave.
+    /// Bytes that all helpers gave: repeaters, and peers whose completion does not count.
     pub up: u64,
     /// Bytes that they took.
     pub down: u64,
@@ -73,6 +73,23 @@ pub struct Outcome {
     pub(crate) curve: Vec<(f64, f64, f64, f64)>,
 }
 
+impl Outcome {
+    /// Where the run stood every so many seconds: time, part of the leechers complete, MiB that helpers gave and took.
+    #[must_use]
+    pub fn timeline(&self, step: f64) -> String {
+        let (mut text, mut next) = (String::new(), step);
+        for (at, complete, up, down) in &self.curve {
+            if *at >= next {
+                text.push_str(&format!(
+                    "  {at:6.1} s {complete:4.2} {up:8.1} {down:8.1}\n"
+                ));
+                next += step;
+            }
+        }
+        text
+    }
+}
+
 /// Plays one case of a plan with one seed.
 ///
 /// # Errors
@@ -95,7 +112,7 @@ fn outcome(world: &World, case: &Case, seed: u64) -> Outcome {
     let (first, last) = (done().min(), done().max());
     let ended = world.events.now;
     let sum = |of: fn(&crate::repeater::Repeater) -> u64| world.repeaters.iter().map(of).sum();
-    let (up, down): (u64, u64) = (sum(|r| r.sent), sum(|r| r.got));
+    let (up, down) = world.helped();
     let settled = settled(world);
     let count = u32::try_from(took.len()).unwrap_or(0);
     let whole = count as usize == leechers.len();
@@ -206,7 +223,8 @@ fn settled(world: &World) -> Time {
 
 /// Part of the repeaters' lines that was used between two moments.
 fn line_use(world: &World, from: Time, to: Time) -> Option<f64> {
-    let line: u64 = world.repeaters.iter().map(|r| r.up_rate).sum();
+    let lines = world.helpers().map(|peer| peer.up.rate);
+    let line: u64 = world.repeaters.iter().map(|r| r.up_rate).chain(lines).sum();
     let within: Vec<&Sample> = world
         .samples
         .iter()

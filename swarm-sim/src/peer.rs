@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use crate::bits::{self, Bits};
 use crate::events::{Block, SECOND, Time};
+use crate::limiter::Limiter;
 use crate::plan::{Client, Kind};
 
 pub(crate) use self::flow::Flow;
@@ -94,6 +95,10 @@ pub(crate) struct Peer {
     pub(crate) done: Option<Time>,
     pub(crate) conns: Vec<u32>,
     pub(crate) up: Uplink,
+    /// Set where the client limits its rate, and not the line.
+    pub(crate) limiter: Option<Limiter>,
+    /// Pieces it may ask for though it is choked.
+    pub(crate) allowed: Vec<u32>,
     /// Bytes/s; 0: no limit.
     pub(crate) down_rate: u64,
     /// Until when what comes down keeps the line busy.

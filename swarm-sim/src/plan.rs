@@ -99,6 +99,9 @@ pub struct Group {
     /// What they hold when they come, 0 to 1 of the pieces. Seeds: all.
     #[serde(default)]
     pub begins_with: f64,
+    /// The client limits its rate up, by libtorrent's half seconds; otherwise the line does, block by block.
+    #[serde(default)]
+    pub limited: bool,
     /// Whether leechers count for the end of the run and its times.
     #[serde(default = "yes")]
     pub counted: bool,

@@ -4,6 +4,7 @@ use bt_wire::layout::Layout;
 
 use crate::bits;
 use crate::events::{Event, Events, Msg, SECOND, Time};
+use crate::limiter::Limiter;
 use crate::link::End;
 use crate::peer::{Habits, Peer, Uplink};
 use crate::plan::{Group, Kind, Plan, SwarmPlan};
@@ -14,6 +15,8 @@ use crate::rng::Rng;
 const SAMPLE: Time = SECOND / 2;
 /// A peer that lost a connection asks the tracker for others so much later.
 const REANNOUNCE: Time = 60 * SECOND;
+/// Pieces in an allowed fast set (`allowed_fast_set_size`).
+const ALLOWED_FAST: u32 = 5;
 /// Connections to others that a peer accepts over what it seeks.
 const SPARE_PEERS: u32 = 2;
 
@@ -71,7 +74,7 @@ impl Swarm {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) at: Time,
-    /// Bytes that all repeaters gave and took so far.
+    /// Bytes that all helpers gave and took so far.
     pub(crate) up: u64,
     pub(crate) down: u64,
     /// Leechers complete.
@@ -150,6 +153,10 @@ impl World {
         for _ in 0..plan.count {
             let id = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
             let mut peer = newcomer(&plan, swarm, self.swarms[swarm as usize].pieces);
+            if plan.limited {
+                peer.limiter = Some(Limiter::new(self.rng.next()));
+            }
+            peer.allowed = self.allowed_fast(swarm);
             peer.group = u32::try_from(group).unwrap_or(0);
             let [from, to] = plan.joins;
             let at = from + (to - from) * self.rng.unit();
@@ -166,6 +173,12 @@ impl World {
             self.events
                 .at((at * SECOND as f64) as Time, Event::Join(id));
         }
+    }
+
+    /// Pieces that a peer may ask for though it is choked (BEP 6): by its address, so the same from everybody.
+    fn allowed_fast(&mut self, swarm: u32) -> Vec<u32> {
+        let pieces = self.swarms[swarm as usize].pieces;
+        (0..ALLOWED_FAST).map(|_| self.rng.below(pieces)).collect()
     }
 
     /// Runs until the plan's end.
@@ -192,13 +205,26 @@ impl World {
     }
 
     fn sample(&mut self) {
-        let sum = |of: fn(&Repeater) -> u64| self.repeaters.iter().map(of).sum::<u64>();
+        let (up, down) = self.helped();
         self.samples.push(Sample {
             at: self.events.now,
-            up: sum(|r| r.sent),
-            down: sum(|r| r.got),
+            up,
+            down,
             complete: self.swarms.iter().map(|swarm| swarm.complete).sum(),
         });
+    }
+
+    /// Peers that stand in for a repeater.
+    pub(crate) fn helpers(&self) -> impl Iterator<Item = &Peer> {
+        let stand_in = |peer: &&Peer| peer.kind == Kind::Leecher && !peer.counted;
+        self.peers.iter().filter(stand_in)
+    }
+
+    /// Bytes that repeaters, and those who stand in for them, gave and took.
+    pub(crate) fn helped(&self) -> (u64, u64) {
+        let repeaters = self.repeaters.iter().map(|r| (r.sent, r.got));
+        let all = repeaters.chain(self.helpers().map(|peer| (peer.sent, peer.got)));
+        all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     fn happen(&mut self, event: Event) {
@@ -207,6 +233,7 @@ impl World {
             Event::Join(node) => self.join(node),
             Event::Leave(node) => self.leave(node),
             Event::Sent(node) => self.sent(node),
+            Event::Tick(node) => self.tick(node),
             Event::Heard(end, msg) => self.hear(end, msg),
             Event::Rechoke(node) => self.rechoke(node),
             Event::Watch(end) => self.watched(end),
@@ -244,9 +271,10 @@ impl World {
         let now = self.events.now;
         let peer = &mut self.peers[node as usize];
         (peer.here, peer.came) = (true, now);
-        let (swarm, sought, round) = (peer.swarm, peer.sought, peer.habits.round);
+        let (swarm, sought) = (peer.swarm, peer.sought);
         let (group, kind) = (peer.group as usize, peer.kind);
-        peer.next_round = now + Time::from(self.rng.below(u32::try_from(round).unwrap_or(1)));
+        // The first round comes with the first second, and all others in step with it.
+        peer.next_round = now + SECOND / 2 + Time::from(self.rng.below(1_000_000));
         peer.next_optimistic = peer.next_round;
         let next = peer.next_round;
         self.events.at(next, Event::Rechoke(node));
@@ -375,6 +403,8 @@ fn newcomer(plan: &Group, swarm: u32, pieces: u32) -> Peer {
             rate: plan.up,
             ..Uplink::default()
         },
+        limiter: None,
+        allowed: Vec::new(),
         down_rate: plan.down.unwrap_or(0),
         down_busy: 0,
         count: bits::count(&have),

@@ -61,7 +61,11 @@ impl World {
         self.peers[node].unchoked -= 1;
         self.say(end, Msg::Choke);
         for block in waiting {
-            self.say(end, Msg::Reject(block));
+            if self.allowed_anyway(end, block) {
+                self.ends[end as usize].requests.push_back(block);
+            } else {
+                self.say(end, Msg::Reject(block));
+            }
         }
     }
 
@@ -121,7 +125,9 @@ impl World {
         ranked.sort_unstable();
         for (place, &(_, _, _, _, end)) in ranked.iter().enumerate() {
             if place < slots {
-                self.ends[end as usize].optimistic = false;
+                if core::mem::take(&mut self.ends[end as usize].optimistic) {
+                    self.peers[node as usize].next_optimistic = now;
+                }
                 self.unchoke(end);
             } else if !self.ends[end as usize].optimistic {
                 self.choke(end);

@@ -2,6 +2,7 @@
 
 use crate::bits;
 use crate::events::Msg;
+use crate::limiter::Outgoing;
 use crate::peer::{GOT, OPEN};
 use crate::plan::Kind;
 use crate::world::World;
@@ -54,6 +55,7 @@ impl World {
         }
         let at = &mut self.ends[end as usize];
         at.requests.clear();
+        at.out = Outgoing::default();
         let unchoked = core::mem::take(&mut at.unchokes);
         let peer = &mut self.peers[node as usize];
         peer.unchoked -= u32::from(unchoked);
@@ -85,9 +87,7 @@ impl World {
     fn become_interested(&mut self, end: u32) {
         self.ends[end as usize].interested = true;
         self.say(end, Msg::Interested);
-        if self.ends[end as usize].unchoked {
-            self.request_more(end);
-        }
+        self.request_more(end);
     }
 
     /// Takes interest back where there is nothing to want any more.

@@ -49,6 +49,12 @@ impl World {
         let mut words = Vec::with_capacity(shown.len().min(WORDS));
         let mine = peer.have.iter().zip(&peer.taken);
         words.extend(shown.iter().zip(mine).map(|(s, (h, t))| s & !h & !t));
+        if !self.ends[end as usize].unchoked {
+            for (at, word) in (0u32..).zip(&mut words) {
+                let here = peer.allowed.iter().filter(|piece| **piece / 64 == at);
+                *word &= here.fold(0, |mask, piece| mask | 1 << (piece % 64));
+            }
+        }
         words
     }
 

@@ -48,7 +48,10 @@ impl World {
         let acknowledge = self.acknowledge;
         let peer = &mut self.peers[node];
         peer.got += bytes;
-        peer.up.owed += bytes * acknowledge;
+        match &mut peer.limiter {
+            Some(limiter) => limiter.charge(bytes * acknowledge / 1_000),
+            None => peer.up.owed += bytes * acknowledge,
+        }
         let part = peer.partial_of(block.piece());
         let useful = part.is_some_and(|at| !sharing::is_here(&peer.partial[at], block.index()));
         let Some(part) = part.filter(|_| useful) else {

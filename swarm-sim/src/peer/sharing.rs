@@ -18,7 +18,7 @@ impl World {
         let now = self.events.now;
         let at = &mut self.ends[end as usize];
         let (node, unit) = (at.node as usize, at.unit);
-        if !at.open || !at.unchoked || !self.peers[node].wants() {
+        if !at.open || !at.interested || !self.peers[node].wants() {
             return;
         }
         let depth = at.flow.depth(now, unit);
@@ -52,12 +52,18 @@ impl World {
             left = left.saturating_sub(1);
         }
         self.scratch = chosen;
-        self.ends[end as usize].flow.endgame = left > 0;
+        let at = &mut self.ends[end as usize];
+        at.flow.endgame = left > 0 && at.unchoked;
         let peer = &self.peers[node];
         // Every missing piece is under way already.
         let strict = self.swarms[swarm].pieces - peer.count
             <= u32::try_from(peer.partial.len()).unwrap_or(u32::MAX);
-        if left > 0 && idle && strict && self.ends[end as usize].flow.reserved.is_empty() {
+        if left > 0
+            && idle
+            && strict
+            && self.ends[end as usize].unchoked
+            && self.ends[end as usize].flow.reserved.is_empty()
+        {
             self.double(end);
         }
     }
@@ -199,11 +205,18 @@ impl World {
         if !peer.gives() {
             return;
         }
-        if !at.unchokes || !holds || at.requests.len() >= peer.habits.reqq as usize {
+        let may = at.unchokes || self.allowed_anyway(end, block);
+        if !may || !holds || at.requests.len() >= peer.habits.reqq as usize {
             return self.say(end, Msg::Reject(block));
         }
         self.ends[end as usize].requests.push_back(block);
         self.queue_up(end);
+    }
+
+    /// Whether the other end may ask for this block though it is choked.
+    pub(crate) fn allowed_anyway(&self, end: u32, block: Block) -> bool {
+        let other = self.peers.get(self.other(end) as usize);
+        other.is_some_and(|peer| peer.allowed.contains(&block.piece()))
     }
 
     /// The other end takes a request back: answered by a reject, if by nothing else (BEP 6).
