@@ -78,6 +78,8 @@ pub(crate) enum Event {
     Scraped(u32, u32),
     /// A tracker answers a repeater with peers.
     Named(u32, u32),
+    /// The one who knows all chooses a repeater's swarms.
+    Oracle(u32),
     /// Time to write down where we are.
     Sample,
 }

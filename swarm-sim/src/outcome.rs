@@ -38,6 +38,9 @@ pub struct Outcome {
     pub first_s: Option<f64>,
     /// See there.
     pub last_s: Option<f64>,
+    /// Mean time if all lines were always full and all content everywhere: what all leechers want by what all lines give
+    /// (or the seeds' own time for one copy). No swarm is faster; a swarm whose peers come late or go is slower.
+    pub bound_s: Option<f64>,
     /// Bytes that all helpers gave: repeaters, and peers whose completion does not count.
     pub up: u64,
     /// Bytes that they took.
@@ -130,6 +133,7 @@ fn outcome(world: &World, case: &Case, seed: u64) -> Outcome {
         median_s: took.get(took.len() / 2).copied(),
         first_s: first.map(seconds),
         last_s: last.map(seconds),
+        bound_s: bound(world),
         up,
         down,
         ratio: (down > 0).then(|| up as f64 / down as f64),
@@ -152,6 +156,27 @@ fn outcome(world: &World, case: &Case, seed: u64) -> Outcome {
         groups: by_group(world),
         curve: curve(world, &leechers),
     }
+}
+
+/// The fluid bound, of one swarm.
+fn bound(world: &World) -> Option<f64> {
+    let [swarm] = world.swarms.as_slice() else {
+        return None;
+    };
+    let size = swarm.layout.total as f64;
+    let lines = |of: fn(&Peer) -> bool| {
+        let giving = world.peers.iter().filter(|peer| peer.gives() && of(peer));
+        giving.map(|peer| peer.up.rate as f64).sum::<f64>()
+    };
+    let repeaters: f64 = world.repeaters.iter().map(|r| r.up_rate as f64).sum();
+    let wanting = world
+        .peers
+        .iter()
+        .filter(|peer| peer.honest_leecher())
+        .count() as f64;
+    let seeds = lines(|peer| peer.kind == crate::plan::Kind::Seed);
+    let all = lines(|_| true) + repeaters;
+    Some((size * wanting / all).max(size / seeds))
 }
 
 fn sent(world: &World, leechers: bool) -> u64 {

@@ -3,7 +3,10 @@
 mod cases;
 mod quantity;
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
+use swarm_core::params::Ablation;
 
 pub use self::cases::{Case, PlanError, load};
 use self::quantity::{bytes, maybe_bytes};
@@ -168,6 +171,12 @@ pub struct RepeaterPlan {
     /// Named by a feed and so theirs to choose; otherwise by the user, and kept to.
     #[serde(default)]
     pub feed: bool,
+    /// Policies switched off.
+    #[serde(default)]
+    pub off: BTreeSet<Ablation>,
+    /// Instead of choosing swarms itself, it is put every 10 s into those where a byte saves most, by one who knows all.
+    #[serde(default)]
+    pub oracle: bool,
     /// Scrapes of swarms whose name begins so claim this many leechers more than there are.
     pub fake_scrape: Option<(String, u32)>,
 }

@@ -4,6 +4,7 @@ mod cache;
 mod conn;
 mod driving;
 mod line;
+mod oracle;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -117,7 +118,8 @@ impl World {
             repeat: true,
             max_swarms: plan.max_swarms,
         };
-        let params = Params::new(limits, peer_id(id));
+        let mut params = Params::new(limits, peer_id(id));
+        params.off = plan.off;
         let brain = mix(seed.wrapping_add(u64::from(number) << 32));
         self.repeaters.push(Repeater {
             node: Node::new(params, brain),
@@ -154,35 +156,43 @@ impl World {
 
     /// A repeater comes: it is told of all swarms.
     pub(crate) fn repeater_joins(&mut self, node: u32) {
-        let feed = self.plan.repeater.as_ref().is_some_and(|plan| plan.feed);
+        let plan = self.plan.repeater.as_ref();
+        let feed = plan.is_some_and(|plan| plan.feed);
+        self.repeater_mut(node).here = true;
+        if self.plan.repeater.as_ref().is_some_and(|plan| plan.oracle) {
+            return self.ask_oracle(node);
+        }
         for swarm in 0..u32::try_from(self.swarms.len()).unwrap_or(0) {
-            let at = &self.swarms[swarm as usize];
-            let mut info_hash = [0; 20];
-            info_hash[..4].copy_from_slice(&swarm.to_be_bytes());
-            let known = SwarmFact::Known {
-                info_hash,
-                name: at.name.clone(),
-                geometry: Some(Geometry {
-                    piece_length: at.layout.piece_length,
-                    total: at.layout.total,
-                }),
-                private: false,
-                hold: Hold::Cache,
-                origin: if feed {
-                    Origin::Feed("virtual".into())
-                } else {
-                    Origin::User
-                },
-                pinned: false,
-            };
-            let repeater = self.repeater_mut(node);
-            repeater.here = true;
-            repeater
-                .inputs
-                .push_back(Input::Swarm(swarm_id(swarm), known));
+            self.introduce(node, swarm, feed);
         }
         self.expect_dials(node);
         self.turn(node);
+    }
+
+    /// Tells a repeater of a swarm.
+    fn introduce(&mut self, node: u32, swarm: u32, feed: bool) {
+        let at = &self.swarms[swarm as usize];
+        let mut info_hash = [0; 20];
+        info_hash[..4].copy_from_slice(&swarm.to_be_bytes());
+        let known = SwarmFact::Known {
+            info_hash,
+            name: at.name.clone(),
+            geometry: Some(Geometry {
+                piece_length: at.layout.piece_length,
+                total: at.layout.total,
+            }),
+            private: false,
+            hold: Hold::Cache,
+            origin: if feed {
+                Origin::Feed("virtual".into())
+            } else {
+                Origin::User
+            },
+            pinned: false,
+        };
+        self.repeater_mut(node)
+            .inputs
+            .push_back(Input::Swarm(swarm_id(swarm), known));
     }
 
     /// Where the plan has peers dial the repeater, they do so one after the other.

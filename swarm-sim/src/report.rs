@@ -12,6 +12,7 @@ const MIB: f64 = 1_048_576.0;
 const COLUMNS: &[Column] = &[
     ("complete", |o| Some(f64::from(o.complete)), 0),
     ("mean s", |o| o.mean_s, 1),
+    ("bound s", |o| o.bound_s, 1),
     ("first s", |o| o.first_s, 1),
     ("last s", |o| o.last_s, 1),
     ("up MiB", |o| (o.up > 0).then_some(o.up as f64 / MIB), 1),
@@ -23,6 +24,13 @@ const COLUMNS: &[Column] = &[
     ("ratio", |o| o.ratio, 2),
     ("line %", |o| Some(o.line? * 100.0), 1),
     ("in window %", |o| Some(o.line_window? * 100.0), 1),
+    ("joined", |o| (o.joins > 0).then(|| o.joins.into()), 0),
+    ("left", |o| (o.leaves > 0).then(|| o.leaves.into()), 0),
+    (
+        "wasted MiB",
+        |o| (o.repeaters_wasted > 0).then_some(o.repeaters_wasted as f64 / MIB),
+        1,
+    ),
 ];
 
 /// A Markdown table with a line for each case: medians, and least and most where they differ.

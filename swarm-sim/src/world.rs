@@ -245,6 +245,7 @@ impl World {
             Event::Conn(node, conn) => self.conn_wakes(node, conn),
             Event::Scraped(node, swarm) => self.scraped(node, swarm),
             Event::Named(node, swarm) => self.named(node, swarm),
+            Event::Oracle(node) => self.ask_oracle(node),
             Event::Sample => {}
         }
     }

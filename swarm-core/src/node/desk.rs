@@ -1,7 +1,7 @@
 //! What all decisions share: the moment, the limits, the stock, the line, the outgoing orders.
 
 use crate::io::{ConnId, Note, Order, Output, SwarmId};
-use crate::params::Params;
+use crate::params::{Ablation, Params};
 use crate::peer::Meter;
 use crate::time::Timestamp;
 use core::time::Duration;
@@ -125,6 +125,11 @@ impl Desk {
             self.tight = Some((self.stock.used.max(permit), self.now + TIGHT_FOR));
             self.no_room_since = None;
         }
+    }
+
+    /// Whether this policy is switched off.
+    pub(crate) fn off(&self, policy: Ablation) -> bool {
+        self.params.off.contains(&policy)
     }
 
     /// A permit of so many bytes can be taken now.
