@@ -3,6 +3,7 @@
 use crate::io::Limits;
 use crate::io::friends::FriendsLimits;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Fixed parameters of one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,37 @@ pub struct Params {
     #[doc(hidden)]
     #[serde(default)]
     pub invert_need: bool,
+    /// Policies switched off. Only for showing what each one is worth.
+    #[doc(hidden)]
+    #[serde(default)]
+    pub off: BTreeSet<Ablation>,
+}
+
+/// A policy that can be switched off, and what is done then instead.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ablation {
+    /// Fetch whatever the cache has room for.
+    Gate,
+    /// Risk any debt.
+    StopLoss,
+    /// Fetch any piece that somebody lacks, in any order.
+    Yield,
+    /// Give up any piece that nothing binds.
+    Evict,
+    /// Never say an unchoke anew.
+    Remind,
+    /// Unchoke in the order of coming, for good.
+    Choke,
+    /// Interest ends with its reason, and is never said anew.
+    Interest,
+    /// Finish pieces that came too late.
+    Late,
+    /// Join swarms in the order of coming.
+    Need,
+    /// Stay in a swarm that returns nothing.
+    Leave,
 }
 
 impl Params {
@@ -29,6 +61,7 @@ impl Params {
             peer_id,
             friends: FriendsLimits::default(),
             invert_need: false,
+            off: BTreeSet::new(),
         }
     }
 }

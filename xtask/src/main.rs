@@ -38,6 +38,8 @@ enum Command {
     Fuzz(tools::Fuzz),
     /// Kill the daemon under load, a thousand times at random moments
     Torture(tools::Torture),
+    /// Play a plan of virtual swarms (swarm-sim/plans); what follows PLAN goes to swarm-sim
+    Sim(tools::Sim),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit => tools::audit()?,
         Command::Fuzz(args) => tools::fuzz(&args)?,
         Command::Torture(args) => tools::torture(&args)?,
+        Command::Sim(args) => tools::sim(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! Long or networked jobs that CI does not do: advisories, fuzzing, and a thousand kills.
+//! Long or networked jobs that CI does not do: advisories, fuzzing, a thousand kills, virtual swarms.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -93,5 +93,29 @@ pub(crate) fn torture(args: &Torture) -> anyhow::Result<()> {
         .env("BTSLAVE_E2E", "1")
         .env("BTSLAVE_KILLS", &kills)
         .env("BTSLAVE_SEED", &seed);
+    run::stream(&mut command)
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sim {
+    /// A plan of swarm-sim/plans, and swarm-sim's own options (`--help` among them)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    args: Vec<String>,
+}
+
+/// Plays a plan.
+///
+/// # Errors
+/// It does not build, or the plan cannot be played.
+pub(crate) fn sim(args: &Sim) -> anyhow::Result<()> {
+    let mut command = run::cargo([
+        "run",
+        "--release",
+        "--quiet",
+        "--package",
+        "swarm-sim",
+        "--",
+    ]);
+    command.args(&args.args);
     run::stream(&mut command)
 }

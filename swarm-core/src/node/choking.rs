@@ -2,6 +2,7 @@
 
 use crate::io::{ConnId, Hold, Order};
 use crate::node::desk::Desk;
+use crate::params::Ablation;
 use crate::peer::Peer;
 use crate::policy::choke::{self, ChokeFacts};
 use crate::policy::gate;
@@ -30,7 +31,8 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        if !peer.unchoked || !peer.wants_us || peer.closing || peer.only_given() {
+        let never = desk.off(Ablation::Remind);
+        if never || !peer.unchoked || !peer.wants_us || peer.closing || peer.only_given() {
             return;
         }
         let quiet = desk.now.since(peer.last_asked.unwrap_or(peer.since));
@@ -83,6 +85,9 @@ impl Swarm {
         let mut ranked: Vec<(f64, ConnId)> = wanting
             .map(|peer| (choke::score(&facts(peer)), peer.conn))
             .collect();
+        if desk.off(Ablation::Choke) {
+            ranked.iter_mut().for_each(|entry| entry.0 = 0.0);
+        }
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for (at, (_, conn)) in ranked.into_iter().enumerate() {
             self.unchoke(desk, conn, at < Self::slots(desk));
@@ -118,12 +123,17 @@ impl Swarm {
         if useful {
             peer.useful = desk.now;
         }
+        let lasts = !desk.off(Ablation::Interest);
         let wish = useful
-            || (peer.interested && !peer.only_given() && desk.now.since(peer.useful) < HYSTERESIS);
+            || (lasts
+                && peer.interested
+                && !peer.only_given()
+                && desk.now.since(peer.useful) < HYSTERESIS);
         if peer.closing {
             return;
         }
-        let again = wish && peer.chokes_us && interest::says_again(desk.now.since(peer.said));
+        let again =
+            lasts && wish && peer.chokes_us && interest::says_again(desk.now.since(peer.said));
         if wish != peer.interested || again {
             peer.interested = wish;
             peer.said = desk.now;

@@ -2,7 +2,7 @@
 
 use crate::io::friends::{FriendDefence, FriendId, FriendsNote, FriendsOutput};
 use crate::io::{ConnId, Note, Order, Output, SwarmId};
-use crate::params::Params;
+use crate::params::{Ablation, Params};
 use crate::peer::Meter;
 use crate::time::Timestamp;
 use core::time::Duration;
@@ -142,6 +142,11 @@ impl Desk {
             self.tight = Some((self.stock.used.max(permit), self.now + TIGHT_FOR));
             self.no_room_since = None;
         }
+    }
+
+    /// Whether this policy is switched off.
+    pub(crate) fn off(&self, policy: Ablation) -> bool {
+        self.params.off.contains(&policy)
     }
 
     /// A permit of so many bytes can be taken now.

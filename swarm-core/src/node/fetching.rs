@@ -2,6 +2,7 @@
 
 use crate::io::{ConnId, Fetch, LeaseEnd, Order};
 use crate::node::desk::Desk;
+use crate::params::Ablation;
 use crate::peer::Lease;
 use crate::policy::evict::Purpose;
 use crate::policy::stop_loss::{self, StopLossFacts};
@@ -150,7 +151,8 @@ impl Swarm {
     }
 
     fn choose_free(&mut self, desk: &mut Desk, conn: ConnId) -> Choice {
-        if !self.repeats(desk) || self.allow <= 0.0 || !stop_loss::allows(self.loss(desk)) {
+        let risky = !stop_loss::allows(self.loss(desk)) && !desk.off(Ablation::StopLoss);
+        if !self.repeats(desk) || self.allow <= 0.0 || risky {
             return Choice::Nothing;
         }
         let Some(piece) = self.best_planned(desk, conn, Why::Free) else {
@@ -171,12 +173,12 @@ impl Swarm {
         Choice::Lease(piece, why)
     }
 
-    fn wanted(&self, piece: u32, why: Why) -> bool {
+    fn wanted(&self, desk: &Desk, piece: u32, why: Why) -> bool {
         !self.active.contains_key(&piece)
             && match why {
                 Why::Master => self.master_lacks(piece) && !self.aid.lent.contains_key(&piece),
                 Why::Friend => self.aid.wants(piece),
-                Why::Free => self.avail.copies(piece) >= self.least_yield(),
+                Why::Free => self.avail.copies(piece) >= self.least_yield(desk),
             }
     }
 
@@ -192,11 +194,15 @@ impl Swarm {
             self.rebuild(desk, why);
         }
         let mut queue = core::mem::take(&mut self.plan(why).queue);
-        while queue.last().is_some_and(|piece| !self.wanted(*piece, why)) {
+        while queue
+            .last()
+            .is_some_and(|piece| !self.wanted(desk, *piece, why))
+        {
             queue.pop();
         }
         let found = self.peers.get(&conn).and_then(|peer| {
-            let fits = |piece: &&u32| peer.offers(**piece, desk.now) && self.wanted(**piece, why);
+            let fits =
+                |piece: &&u32| peer.offers(**piece, desk.now) && self.wanted(desk, **piece, why);
             queue.iter().rev().take(LOOK).find(fits).copied()
         });
         self.plan(why).queue = queue;
@@ -211,7 +217,10 @@ impl Swarm {
         }
     }
 
-    fn least_yield(&self) -> f64 {
+    fn least_yield(&self, desk: &Desk) -> f64 {
+        if desk.off(Ablation::Yield) {
+            return f64::MIN_POSITIVE;
+        }
         piece_yield::threshold(self.avail.downloaders, self.account.given > 0)
     }
 
@@ -232,7 +241,7 @@ impl Swarm {
     /// Sorts all wanted absent pieces anew, best last.
     pub(crate) fn rebuild(&mut self, desk: &mut Desk, why: Why) {
         let salt = desk.rng.next();
-        let absent = (0..self.pieces()).filter(|piece| self.wanted(*piece, why));
+        let absent = (0..self.pieces()).filter(|piece| self.wanted(desk, *piece, why));
         let plan = match why {
             Why::Master | Why::Friend => {
                 let key = |piece: u32| {
@@ -246,11 +255,15 @@ impl Swarm {
             }
             Why::Free => {
                 let lot = |piece: u32| forward::weight(&self.info_hash, piece, salt);
-                let least = self.least_yield();
+                let least = self.least_yield(desk);
+                let any = desk.off(Ablation::Yield);
                 let mut keyed: Vec<_> = absent
                     .map(|piece| (self.yield_on_arrival(desk.now, piece), lot(piece), piece))
                     .filter(|(copies, _, _)| *copies >= least)
                     .collect();
+                if any {
+                    keyed.iter_mut().for_each(|entry| entry.0 = 0.0);
+                }
                 keyed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                 keyed.into_iter().map(|(_, _, piece)| piece).collect()
             }
@@ -536,11 +549,12 @@ impl Swarm {
             let idle = active.stage == Stage::Fetching && active.leases.is_empty();
             (idle && self.orphaned(*piece, active, desk.now, patience)).then_some(*piece)
         };
+        let stays = desk.off(Ablation::Late);
         let too_late = |(piece, active): (&u32, &Active)| {
             let free = active.stage == Stage::Fetching && active.why == Why::Free;
             let rest = active.size.saturating_sub(active.got) as f64;
             let brings = self.avail.copies(*piece) * active.size as f64;
-            (free && !self.master_lacks(*piece) && brings < rest).then_some(*piece)
+            (free && !stays && !self.master_lacks(*piece) && brings < rest).then_some(*piece)
         };
         let orphans = self.active.iter().filter_map(orphan);
         let late: Vec<u32> = self.active.iter().filter_map(too_late).collect();

@@ -2,6 +2,7 @@
 
 use crate::io::{ConnId, Defence, Note, Order, Output};
 use crate::node::desk::Desk;
+use crate::params::Ablation;
 use crate::peer::{Class, Tie, Told};
 use crate::policy::commitment::{self, CommitAge, CommitFacts};
 use crate::policy::evict::{self, EvictFacts, Purpose};
@@ -365,7 +366,8 @@ impl Swarm {
             lack: self.avail.lack(piece),
             idle: desk.now.since(active.touched),
         };
-        evict::cost(facts, purpose)
+        let cost = evict::cost(facts, purpose)?;
+        Some(if desk.off(Ablation::Evict) { 0.0 } else { cost })
     }
 
     /// The cheapest held pieces, at most so many; among equals those first that no HAVE is awaited for.

@@ -3,6 +3,7 @@
 use crate::io::{Hold, LeaveReason, Note, Origin, Output, SwarmFact, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
+use crate::params::Ablation;
 use crate::peer::Class;
 use crate::policy::need::{self, NeedFacts, StayFacts};
 use crate::swarm::{Avail, Standing, Swarm};
@@ -260,7 +261,9 @@ impl Node {
 
     /// The ranking number of a swarm: its need (or the reverse, for the test that must fail).
     pub(crate) fn rank(&self, swarm: &Swarm) -> f64 {
-        if self.desk.params.invert_need {
+        if self.desk.off(Ablation::Need) {
+            1.0 / (f64::from(swarm.id.0) + 1.0)
+        } else if self.desk.params.invert_need {
             1.0 / (swarm.need + 0.001)
         } else {
             swarm.need
@@ -365,6 +368,9 @@ impl Node {
 
     /// Once a second: swarms that do not repay, or in which nobody wants anything, are left for a while.
     pub(crate) fn leave_poor(&mut self) {
+        if self.desk.off(Ablation::Leave) {
+            return;
+        }
         for swarm in self.swarms.values_mut() {
             let Standing::Joined(since) = swarm.standing else {
                 continue;

@@ -3,6 +3,7 @@
 use crate::io::{ConnId, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
+use crate::params::Ablation;
 use crate::policy::gate::{self, Draw};
 use crate::policy::stop_loss;
 use crate::swarm::{Stage, Standing, Swarm, Why};
@@ -199,7 +200,9 @@ impl Node {
                 backlog,
                 coming,
             );
-            swarm.allow = if held_back {
+            swarm.allow = if self.desk.off(Ablation::Gate) {
+                f64::MAX
+            } else if held_back {
                 0.0
             } else {
                 room.min(if busy > backlog + coming {
