@@ -20,6 +20,8 @@ pub struct Status {
     pub uptime_s: u64,
     /// Paused by the operator.
     pub paused: bool,
+    /// The month's quota.
+    pub month: MonthStatus,
     /// Payload given, all time.
     pub uploaded_bytes: u64,
     /// Payload taken, all time.
@@ -46,6 +48,25 @@ pub struct Status {
     pub friends: FriendsStatus,
     /// Torrent feeds.
     pub feeds: Vec<Feed>,
+}
+
+/// The month's quota: peers, trackers and feeds, both directions together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MonthStatus {
+    /// The month, as `2026-11`; null before the clock was looked at.
+    pub month: Option<String>,
+    /// The quota; null = unlimited.
+    pub limit_bytes: Option<u64>,
+    /// Used this month. After a kill, what had been reserved counts as used.
+    pub used_bytes: u64,
+    /// Not used yet; null = unlimited.
+    pub left_bytes: Option<u64>,
+    /// Used up: nothing is transferred until the day named by `until`, or a larger quota.
+    pub spent: bool,
+    /// The day the next month begins, as `2026-12-01`, in `time_zone`.
+    pub until: Option<String>,
+    /// The time zone by which months begin and end.
+    pub time_zone: String,
 }
 
 /// Payload of this run.

@@ -61,7 +61,7 @@ pub struct Limits {
     pub upload: Rate,
     /// Download.
     pub download: Rate,
-    /// Both directions in a month. Nothing but unlimited is accepted yet.
+    /// All the line carries in a calendar month, local time; unlimited, or at least 1 MiB.
     pub month: Size,
     /// Connections to peers in all, 1 to 10,000.
     pub connections: u32,

@@ -4,6 +4,7 @@ mod announcing;
 mod answers;
 mod changes;
 mod feeding;
+mod limiting;
 mod mastering;
 mod naming;
 mod reloading;
@@ -20,11 +21,13 @@ use bt_wire::ids::{InfoHash, PeerId};
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use swarm_core::io::Limits;
+use swarm_core::policy::quota::Book;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::allowance::Allowance;
 use crate::config::{Config, Sources};
 use crate::control::token::Token;
 use crate::control::{Api, Control, server};
@@ -92,6 +95,8 @@ struct Shared {
     set_log: Option<LogFilter>,
     /// Of all runs before this one.
     totals: Totals,
+    /// What the line carried in all runs before this one, bytes.
+    carried_before: u64,
     /// Our key among the slaves of one master.
     slave_key: u64,
     known: Mutex<Known>,
@@ -139,10 +144,18 @@ impl Daemon {
         } = options;
         let store = open_store(config.data_dir()?).await?;
         let reading = store.clone();
-        let (totals, paused) =
-            blocking(move || Ok((reading.totals().unwrap_or_default(), reading.paused()?))).await?;
-        let (engine, engine_events) = Engine::start(engine_config(&config, record, invert_need)?)?;
-        let http = http_client(&config)?;
+        let (totals, paused, book) = blocking(move || {
+            Ok((
+                reading.totals().unwrap_or_default(),
+                reading.paused()?,
+                reading.book()?,
+            ))
+        })
+        .await?;
+        let carried_before = book.total;
+        let (engine, engine_events) =
+            Engine::start(engine_config(&config, book, record, invert_need)?)?;
+        let http = http_client(&config, Arc::clone(engine.allowance()))?;
         let (feed_events, feed_inbox) = mpsc::channel(FEED_EVENTS);
         let (tracker_events, tracker_inbox) = mpsc::channel(TRACKER_EVENTS);
         let announce = config
@@ -161,6 +174,7 @@ impl Daemon {
             sources,
             set_log,
             totals,
+            carried_before,
             slave_key: random()?,
             known: Mutex::new(Known {
                 config: config.clone(),
@@ -178,6 +192,10 @@ impl Daemon {
         ));
         shared.spawn(feeding::run(Arc::clone(&shared), feed_inbox));
         shared.spawn(announcing::keep_figures(Arc::clone(&shared)));
+        shared
+            .tasks
+            .spawn(limiting::keep_books(Arc::clone(&shared)));
+        shared.spawn(limiting::tell_time(Arc::clone(&shared)));
         if paused {
             shared.engine.set_paused(true).await?;
         }
@@ -225,8 +243,14 @@ impl Daemon {
             }
         };
         tokio::join!(farewell, shared.engine.shutdown(DRAIN), shared.tasks.wait());
-        let store = shared.store.clone();
-        if let Err(error) = blocking(move || store.flush()).await {
+        let (store, book) = (shared.store.clone(), shared.last_book());
+        let save = move || {
+            if let Some(book) = book {
+                store.put_book(&book)?;
+            }
+            store.flush()
+        };
+        if let Err(error) = blocking(save).await {
             tracing::warn!("{error:#}");
         }
     }
@@ -307,6 +331,7 @@ async fn open_store(dir: PathBuf) -> anyhow::Result<Store> {
 
 fn engine_config(
     config: &Config,
+    book: Book,
     record: Option<(PathBuf, u64)>,
     invert_need: bool,
 ) -> anyhow::Result<EngineConfig> {
@@ -316,6 +341,7 @@ fn engine_config(
         pex: config.discovery.pex,
         peer_id: peer_id()?,
         limits: limits(config),
+        book,
         min_free: config.cache.min_free,
         data_dir: config.data_dir()?,
         seed: random()?,
@@ -325,10 +351,13 @@ fn engine_config(
 }
 
 /// HTTP goes out from where we listen, when that is one address.
-fn http_client(config: &Config) -> anyhow::Result<Http> {
+fn http_client(config: &Config, allowance: Arc<Allowance>) -> anyhow::Result<Http> {
     let listen = config.node.listen.iter().map(SocketAddr::ip);
     let local_address = listen.into_iter().find(|ip| !ip.is_unspecified());
-    Ok(Http::new(&HttpOptions { local_address })?)
+    Ok(Http::new(&HttpOptions {
+        local_address,
+        allowance,
+    })?)
 }
 
 /// The brain's limits.
@@ -336,6 +365,7 @@ fn limits(config: &Config) -> Limits {
     Limits {
         upload: config.limits.upload.0,
         download: config.limits.download.0,
+        month: config.limits.month.0,
         connections: config.limits.connections,
         cache: config.cache.size,
         cache_memory: config.cache.memory,

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod allowance;
 pub mod cache;
 pub mod cli;
 pub mod config;

@@ -6,6 +6,7 @@
 
 pub mod friends;
 
+use crate::policy::quota::{Book, Month};
 use crate::time::Timestamp;
 use core::ops::Range;
 use friends::{FriendId, FriendsInput, FriendsNote, FriendsOutput};
@@ -44,8 +45,24 @@ pub enum Input {
     Limits(Limits),
     /// `true`: stop transferring and leave every swarm, keep the catalogue. `false`: go on.
     Paused(bool),
+    /// What the operator's clock shows, in the operator's time zone. Told at the start and whenever it shows another
+    /// minute, be it the next one or not: a clock that is set, or changes to summer time, needs no word of its own.
+    Wall(Wall),
+    /// Bytes the line carried since the run began, both directions together. Never less than before.
+    Carried(u64),
+    /// The book of [`Output::Save`] with this total is durable.
+    Saved(u64),
     /// A moment that [`crate::node::Node::poll_timeout`] named has come. Carries nothing; the time is the batch's.
     Timer,
+}
+
+/// What the operator's clock shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wall {
+    /// The calendar month.
+    pub month: Month,
+    /// Minute of the week, 0 (Monday 00:00) to 10,079.
+    pub minute: u16,
 }
 
 /// Who named a swarm. Promise 4: no swarm is joined without one of these.
@@ -314,6 +331,8 @@ pub struct Limits {
     pub upload: Option<u64>,
     /// Download, bytes/s.
     pub download: Option<u64>,
+    /// Both directions together in a calendar month, bytes.
+    pub month: Option<u64>,
     /// Connections in all.
     pub connections: u32,
     /// `cache.size`, bytes.
@@ -353,6 +372,13 @@ pub enum Output {
     Rates(Rates),
     /// A decision about friends.
     Friends(FriendsOutput),
+    /// Keep this book durably, then answer [`Input::Saved`]. A later one replaces one that is not written yet. The next
+    /// run gets the last one that was written.
+    Save(Book),
+    /// The line may carry so many bytes in this run, all together (as [`Input::Carried`] counts); `None` = no bound.
+    /// Connections keep [`crate::policy::quota::FAREWELL`] away from it. Until the first one: no bound if
+    /// [`Limits::month`] is `None`, else nothing.
+    Allow(Option<u64>),
     /// Something worth a log line or a counter.
     Note(Note),
 }
@@ -452,6 +478,8 @@ pub enum Note {
     Wasted(SwarmId, u64),
     /// Something between friends.
     Friends(FriendsNote),
+    /// `true`: the month's quota is used up, and everything stops. `false`: there is a new one.
+    QuotaSpent(bool),
 }
 
 /// Why a swarm was left.
@@ -461,6 +489,8 @@ pub enum LeaveReason {
     Asked,
     /// Paused.
     Paused,
+    /// The month's quota is used up.
+    Quota,
     /// It returned too little for what was spent on it.
     PoorReturn,
     /// Another swarm needs us more.

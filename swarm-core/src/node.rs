@@ -13,13 +13,14 @@ mod facts;
 mod fetching;
 mod holding;
 mod joining;
+mod limiting;
 mod masters;
 mod ticking;
 mod viewing;
 
 use crate::io::{
-    ConnFact, ConnId, Defence, Hold, Input, LeaveReason, MasterId, Note, Order, Output, PieceFact,
-    Rates, Role, Shown, SwarmId,
+    ConnFact, ConnId, Defence, Hold, Input, MasterId, Note, Order, Output, PieceFact, Rates, Role,
+    Shown, SwarmId,
 };
 use crate::params::Params;
 use crate::peer::{Class, Meter, Peer};
@@ -31,6 +32,7 @@ use aid::Aid;
 use bt_wire::bitfield::Bitfield;
 use core::time::Duration;
 use desk::Desk;
+use limiting::Quota;
 use masters::{Master, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -46,6 +48,7 @@ pub struct Node {
     masters: BTreeMap<MasterId, Master>,
     conns: BTreeMap<ConnId, SwarmId>,
     aid: Aid,
+    quota: Quota,
     rated: Option<Rates>,
     /// Something the rates depend on may have changed.
     rates_due: bool,
@@ -69,6 +72,7 @@ impl Node {
     pub fn new(params: Params, seed: u64) -> Self {
         Self {
             aid: Aid::new(&params.friends),
+            quota: Quota::new(&params),
             desk: Desk::new(params, seed),
             swarms: BTreeMap::new(),
             masters: BTreeMap::new(),
@@ -106,9 +110,19 @@ impl Node {
                 self.desk.params.limits = limits;
                 self.rates_due = true;
                 self.desk.freed = true;
+                self.ration();
                 self.review();
             }
             Input::Paused(paused) => self.pause(paused),
+            Input::Wall(wall) => self.wall(wall),
+            Input::Carried(bytes) => {
+                self.quota.carried(bytes);
+                self.ration();
+            }
+            Input::Saved(total) => {
+                self.quota.saved(total);
+                self.ration();
+            }
             Input::Timer => {}
         }
         if self.desk.now >= self.next_tick {
@@ -132,16 +146,6 @@ impl Node {
     #[must_use]
     pub fn view(&self) -> NodeView {
         viewing::view(self)
-    }
-
-    fn pause(&mut self, paused: bool) {
-        if paused && !self.desk.paused {
-            for swarm in self.swarms.values_mut() {
-                swarm.leave(&mut self.desk, LeaveReason::Paused);
-            }
-        }
-        self.desk.paused = paused;
-        self.review();
     }
 
     fn conn_fact(&mut self, conn: ConnId, fact: ConnFact) {
@@ -258,7 +262,7 @@ impl Node {
             }
             return Swarm::refuse(&mut self.desk, conn, why);
         }
-        if !swarm.joined() || self.desk.paused {
+        if !swarm.joined() || self.desk.stopped() {
             swarm.peers.remove(&conn);
             return self.desk.order(conn, Order::Close);
         }

@@ -2,6 +2,7 @@
 
 use crate::io::Limits;
 use crate::io::friends::FriendsLimits;
+use crate::policy::quota::Book;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -15,6 +16,8 @@ pub struct Params {
     /// `[friends]` at the start.
     #[serde(default)]
     pub friends: FriendsLimits,
+    /// What the line carried in earlier runs.
+    pub book: Book,
     /// Turns the ranking of swarms upside down. Only for tests that must be seen to fail with it.
     #[doc(hidden)]
     #[serde(default)]
@@ -60,6 +63,7 @@ impl Params {
             limits,
             peer_id,
             friends: FriendsLimits::default(),
+            book: Book::default(),
             invert_need: false,
             off: BTreeSet::new(),
         }

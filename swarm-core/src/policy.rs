@@ -14,6 +14,7 @@ pub mod need;
 pub mod pick;
 pub mod piece_yield;
 pub mod pool;
+pub mod quota;
 pub mod split;
 pub mod stop_loss;
 pub mod tit_for_tat;

@@ -4,6 +4,7 @@
 
 use crate::io::friends::{FriendId, HelpId};
 use crate::io::{ConnId, MasterId, Origin, SwarmId};
+use crate::policy::quota::Month;
 use crate::policy::tit_for_tat::{Nearness, Standing, Turn};
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -13,6 +14,8 @@ use std::net::SocketAddr;
 pub struct NodeView {
     /// Stopped by the operator.
     pub paused: bool,
+    /// The month's quota.
+    pub month: MonthView,
     /// Payload bytes sent.
     pub uploaded_bytes: u64,
     /// Payload bytes received and needed.
@@ -35,6 +38,19 @@ pub struct NodeView {
     pub masters: Vec<MasterView>,
     /// Friends, and the help between us.
     pub aid: AidView,
+}
+
+/// The month's quota. Bytes are everything the line carries, both directions together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MonthView {
+    /// The month the operator's clock shows; `None` before it was told.
+    pub month: Option<Month>,
+    /// The quota; `None` = unlimited.
+    pub limit_bytes: Option<u64>,
+    /// Used in this month. After a kill, what had been reserved counts as used.
+    pub used_bytes: u64,
+    /// It is used up: everything stopped until the next month, or a larger quota.
+    pub spent: bool,
 }
 
 /// The cache as the brain accounts for it.

@@ -52,6 +52,7 @@ fn limits(cache: u64) -> Limits {
     Limits {
         upload: Some(1 << 20),
         download: None,
+        month: None,
         connections: 8,
         cache,
         cache_memory: cache,
@@ -135,6 +136,8 @@ impl Shell {
             | Output::Left(..)
             | Output::Rates(_)
             | Output::Friends(_)
+            | Output::Save(_)
+            | Output::Allow(_)
             | Output::Note(_) => {}
         }
         assert!(self.held.len() < PIECES as usize, "we are a seed");

@@ -71,6 +71,7 @@ impl Rig {
         let limits = Limits {
             upload: None,
             download: None,
+            month: None,
             connections: 50,
             cache,
             cache_memory: cache,

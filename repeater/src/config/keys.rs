@@ -166,12 +166,7 @@ impl Config {
             "upload" => self.limits.upload = take(value)?,
             "download" => self.limits.download = take(value)?,
             "connections" => self.limits.connections = take(value)?,
-            "month" => not_yet(
-                value,
-                &[Size(None)],
-                "the monthly limit is",
-                "\"unlimited\"",
-            )?,
+            "month" => self.limits.month = take(value)?,
             _ => not_yet::<Vec<toml::Value>>(value, &[Vec::new()], "the schedule is", "[]")?,
         }
         Ok(())

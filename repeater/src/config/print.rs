@@ -91,7 +91,7 @@ impl Config {
                 (
                     "month",
                     quoted(&limits.month.to_string()),
-                    "(not built yet: must be \"unlimited\")",
+                    "peers, trackers and feeds, both directions together; then all stops until the next local month",
                 ),
                 ("connections", limits.connections.to_string(), ""),
                 ("schedule", "[]".to_owned(), "(not built yet: must be [])"),

@@ -118,6 +118,12 @@ fn numbers(config: &Config, checks: &mut Checks<'_>) {
         );
     }
     checks.refuse_if(
+        limits.month.0.is_some_and(|bytes| bytes < 1 << 20),
+        "limits.month",
+        "is under 1 MiB",
+        "write \"unlimited\", or a size as \"100 GiB\"; `slavectl pause` stops all transfers",
+    );
+    checks.refuse_if(
         config.repeater.max_swarms > 100,
         "repeater.max_swarms",
         "must be 0 to 100",

@@ -3,7 +3,7 @@
 use control_api::feeds::Owner;
 use control_api::masters::{MasterRpc, TestStep};
 use control_api::node::CacheSwarm;
-use control_api::status::{CacheStatus, FriendsStatus, Session};
+use control_api::status::{CacheStatus, FriendsStatus, MonthStatus, Session};
 use control_api::swarms::{SwarmState, TrackerRow, WhyTerm};
 use parking_lot::Mutex;
 
@@ -77,6 +77,18 @@ pub(crate) fn master() -> Master {
     }
 }
 
+pub(crate) fn month() -> MonthStatus {
+    MonthStatus {
+        month: Some("2026-11".to_owned()),
+        limit_bytes: Some(100 << 30),
+        used_bytes: 25 << 30,
+        left_bytes: Some(75 << 30),
+        spent: false,
+        until: Some("2026-12-01".to_owned()),
+        time_zone: "Europe/Berlin".to_owned(),
+    }
+}
+
 pub(crate) fn status() -> Status {
     Status {
         version: "0.1.0".to_owned(),
@@ -84,6 +96,7 @@ pub(crate) fn status() -> Status {
         listen: vec!["127.0.0.1:6881".to_owned()],
         uptime_s: 3723,
         paused: false,
+        month: month(),
         uploaded_bytes: 5 << 30,
         downloaded_bytes: 1 << 30,
         session: Session {

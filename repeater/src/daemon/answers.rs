@@ -73,7 +73,7 @@ impl Shared {
     fn rows(&self, node: &NodeView) -> Vec<SwarmRow> {
         ranked(node)
             .into_iter()
-            .map(|swarm| self.row(swarm, node.paused))
+            .map(|swarm| self.row(swarm, node.paused || node.month.spent))
             .collect()
     }
 
@@ -170,6 +170,7 @@ impl Shared {
                 .collect(),
             uptime_s: view.uptime_us / 1_000_000,
             paused: node.paused,
+            month: super::limiting::month(&node.month),
             uploaded_bytes: totals.uploaded,
             downloaded_bytes: totals.downloaded,
             session: Session {
@@ -214,7 +215,7 @@ impl Shared {
             .map(|entry| entry.counts)
             .unwrap_or_default();
         Ok(SwarmDetail {
-            row: self.row(swarm, view.node.paused),
+            row: self.row(swarm, view.node.paused || view.node.month.spent),
             private: swarm.private,
             piece_length: swarm.piece_length,
             piece_count: swarm.total_pieces,

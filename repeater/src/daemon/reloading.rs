@@ -112,6 +112,7 @@ fn changed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
             "limits.download",
             old.limits.download != new.limits.download,
         ),
+        ("limits.month", old.limits.month != new.limits.month),
         (
             "limits.connections",
             old.limits.connections != new.limits.connections,

@@ -8,6 +8,7 @@ fn reason(why: LeaveReason) -> &'static str {
     match why {
         LeaveReason::Asked => "nobody names it any more",
         LeaveReason::Paused => "paused",
+        LeaveReason::Quota => "the month's quota is used up",
         LeaveReason::PoorReturn => "it returned too little",
         LeaveReason::Outranked => "another swarm needs us more",
         LeaveReason::NoDemand => "nobody there wants anything from us",
@@ -47,6 +48,10 @@ impl Shared {
             }
             Note::Friends(note) => tracing::debug!(?note, "friends"),
             Note::NotDialled(addr, defence) => tracing::trace!(%addr, ?defence, "not dialled"),
+            Note::QuotaSpent(true) => tracing::warn!(
+                "the month's quota is used up: everything stops until the next month; to go on, raise limits.month and reload"
+            ),
+            Note::QuotaSpent(false) => tracing::info!("there is quota again: going on"),
             Note::Wasted(id, bytes) => {
                 tracing::debug!(name = %self.swarm_name(*id), bytes, "bytes nobody could use")
             }

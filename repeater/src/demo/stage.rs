@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use swarm_core::io::{Limits, Origin};
+use swarm_core::policy::quota::Book;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,7 @@ impl Seed {
         let limits = Limits {
             upload: Some(rate),
             download: None,
+            month: None,
             connections: 50,
             cache: 0,
             cache_memory: 0,
@@ -50,6 +52,7 @@ impl Seed {
             pex: false,
             peer_id: PeerId(peer_id),
             limits,
+            book: Book::default(),
             min_free: 0,
             data_dir: dir.to_owned(),
             seed: 1,

@@ -16,6 +16,7 @@ use url::{Host, Url};
 
 mod error;
 
+use crate::allowance::Allowance;
 use error::{ForbiddenName, classify, innermost};
 pub use error::{HttpError, mask, masked};
 
@@ -25,6 +26,9 @@ pub const USER_AGENT: &str = concat!("BTSlave/", env!("CARGO_PKG_VERSION"));
 pub const MAX_REDIRECTS: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// What one question costs besides the answer's body, bytes: looking the name up, TLS with its certificates, and both
+/// heads. More than it mostly takes: the quota must not be exceeded.
+const QUESTION: u64 = 8 << 10;
 const SCOPES: [Scope; 4] = [
     Scope::Loopback,
     Scope::LinkLocal,
@@ -73,6 +77,8 @@ pub struct HttpReply {
 pub struct HttpOptions {
     /// Source address of all connections; None = the system's choice.
     pub local_address: Option<IpAddr>,
+    /// What the line may carry: every question and every body counts.
+    pub allowance: Arc<Allowance>,
 }
 
 /// The shared HTTP client. Clones share connections.
@@ -80,6 +86,7 @@ pub struct HttpOptions {
 pub struct Http {
     // One per narrowest scope allowed: the resolver is part of the client.
     clients: Arc<[Client; 4]>,
+    allowance: Arc<Allowance>,
 }
 
 /// The client could not be made; the text says why.
@@ -119,6 +126,7 @@ impl Http {
         let [a, b, c, d] = SCOPES;
         Ok(Self {
             clients: Arc::new([client(a)?, client(b)?, client(c)?, client(d)?]),
+            allowance: Arc::clone(&options.allowance),
         })
     }
 
@@ -152,7 +160,7 @@ impl Http {
             if let Some(next) = redirect_target(&response, &url)? {
                 url = next;
             } else if status.is_success() || status.as_u16() == 304 {
-                return read_reply(response, url, source, request.max_body).await;
+                return read_reply(&self.allowance, response, url, source, request.max_body).await;
             } else {
                 let retry_after_s = text(response.headers(), header::RETRY_AFTER)
                     .and_then(|t| t.trim().parse().ok());
@@ -175,6 +183,7 @@ impl Http {
         request: &HttpRequest<'_>,
     ) -> Result<Response, HttpError> {
         check_url(url, source)?;
+        draw(&self.allowance, url, QUESTION)?;
         let narrowest = narrowest(source);
         let index = SCOPES
             .iter()
@@ -295,7 +304,16 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
         .map(str::to_owned)
 }
 
+fn draw(allowance: &Allowance, url: &Url, bytes: u64) -> Result<(), HttpError> {
+    if allowance.draw(bytes) {
+        Ok(())
+    } else {
+        Err(HttpError::Quota { url: masked(url) })
+    }
+}
+
 async fn read_reply(
+    allowance: &Allowance,
     mut response: Response,
     url: Url,
     speaks_as: AddressSource,
@@ -310,6 +328,7 @@ async fn read_reply(
     );
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| classify(&url, &e))? {
+        draw(allowance, &url, chunk.len() as u64)?;
         if body.len().saturating_add(chunk.len()) > limit {
             return Err(HttpError::TooLarge {
                 url: masked(&url),

@@ -74,6 +74,7 @@ impl Driver {
                 got = self.control.recv_many(&mut asked, 64) => if got == 0 { return },
                 _ = self.facts.recv_many(&mut batch.inputs, FACTS) => {}
                 () = self.network.cache.facts_ready() => {}
+                () = self.network.allowance.due() => {}
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
             let mut views = Vec::new();
@@ -102,6 +103,7 @@ impl Driver {
                     .drain(..)
                     .map(|((swarm, piece), fact)| Input::Piece(swarm, piece, fact)),
             );
+            self.report_carried(&mut batch.inputs, !views.is_empty());
             batch.now = self.network.clock.now();
             if timer.is_some_and(|at| at <= batch.now) {
                 batch.inputs.push(Input::Timer);
@@ -113,6 +115,16 @@ impl Driver {
             if stop {
                 return;
             }
+        }
+    }
+
+    /// What the line carried, when it is time, somebody looks, or another month may begin: before all else, so that
+    /// what went before counts for the month before.
+    fn report_carried(&self, inputs: &mut Vec<Input>, asked: bool) {
+        let allowance = &self.network.allowance;
+        let clock = |input: &Input| matches!(input, Input::Wall(_));
+        if asked || allowance.is_due() || inputs.iter().any(clock) {
+            inputs.insert(0, Input::Carried(allowance.report()));
         }
     }
 
@@ -178,6 +190,8 @@ impl Driver {
             Output::Rates(rates) => network.meter.set(&rates),
             // The brain decides nothing about friends before it is told of one.
             Output::Friends(_) => {}
+            Output::Save(book) => drop(network.book.send_replace(Some(book))),
+            Output::Allow(bytes) => network.allow(bytes),
             Output::Note(note) => {
                 count(&note);
                 network.outbox.push(EngineEvent::Note(note));
@@ -213,5 +227,8 @@ fn count(note: &Note) {
         | Note::Left(..)
         | Note::MasterFound(..)
         | Note::TooBig(..) => {}
+        Note::QuotaSpent(spent) => {
+            metrics::gauge!("btslave_quota_spent").set(f64::from(u8::from(*spent)))
+        }
     }
 }

@@ -10,13 +10,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bt_wire::ids::{InfoHash, PeerId};
-use swarm_core::io::{Input, Limits, MasterFact, MasterId, SwarmFact, SwarmId};
+use swarm_core::io::{Input, Limits, MasterFact, MasterId, SwarmFact, SwarmId, Wall};
 use swarm_core::node::Node;
 use swarm_core::params::Params;
+use swarm_core::policy::quota::Book;
 use swarm_core::time::Timestamp;
 use swarm_core::view::NodeView;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::allowance::Allowance;
 use crate::cache::{Cache, CacheConfig, CacheError, KeptContent, Usage};
 use crate::net::{ListenError, Network, Parts};
 use crate::record::{Header, RecordError, Recorder};
@@ -60,6 +62,8 @@ pub struct EngineConfig {
     pub peer_id: PeerId,
     /// The operator's limits; `cache` and `cache_memory` are `cache.size` and `cache.memory`.
     pub limits: Limits,
+    /// The book of the month's quota as it was saved last.
+    pub book: Book,
     /// `cache.min_free`, bytes.
     pub min_free: u64,
     /// Where the disk tier's `cache.bin` lies. Not touched when all of the cache is in memory, but for removing it.
@@ -106,7 +110,7 @@ pub struct View {
     pub sent_bytes: u64,
     /// Payload bytes taken from sockets, this run, wanted or not.
     pub received_bytes: u64,
-    /// Bytes of the protocol around them, both directions.
+    /// Everything else the line carried, both directions: protocol, trackers, feeds, and blocks that are under way.
     pub overhead_bytes: u64,
     /// Microseconds since the engine started.
     pub uptime_us: u64,
@@ -162,6 +166,7 @@ impl Engine {
         let limits = clamp(config.limits, plannable);
         let mut params = Params::new(limits.clone(), config.peer_id.0);
         params.invert_need = config.invert_need;
+        params.book = config.book;
         let header = Header {
             params: params.clone(),
             seed: config.seed,
@@ -182,6 +187,7 @@ impl Engine {
             facts,
             outbox: Arc::clone(&outbox),
             connections: limits.connections,
+            allowance: Allowance::new(limits.month.map(|_| 0)),
             device: config.device,
             pex: config.pex,
         };
@@ -314,6 +320,34 @@ impl EngineHandle {
             .await
     }
 
+    /// What the operator's clock shows.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub async fn wall(&self, wall: Wall) -> Result<(), Stopped> {
+        self.input(Input::Wall(wall)).await
+    }
+
+    /// The books of the month's quota that are to be kept durably, the latest only. Say [`EngineHandle::saved`] of each.
+    #[must_use]
+    pub fn books(&self) -> watch::Receiver<Option<Book>> {
+        self.network.book.subscribe()
+    }
+
+    /// The book with this total is durable.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub async fn saved(&self, total: u64) -> Result<(), Stopped> {
+        self.input(Input::Saved(total)).await
+    }
+
+    /// What the line may carry, for those who use it besides the engine.
+    #[must_use]
+    pub fn allowance(&self) -> &Arc<Allowance> {
+        &self.network.allowance
+    }
+
     /// `true`: leave every swarm, keep the catalogue.
     ///
     /// # Errors
@@ -333,12 +367,20 @@ impl EngineHandle {
             .await
             .map_err(|_| Stopped)?;
         let counters = &self.network.counters;
+        let (sent, received) = (
+            counters.up.load(Ordering::Relaxed),
+            counters.down.load(Ordering::Relaxed),
+        );
         Ok(View {
             node: answer.await.map_err(|_| Stopped)?,
             cache: self.network.cache.usage(),
-            sent_bytes: counters.up.load(Ordering::Relaxed),
-            received_bytes: counters.down.load(Ordering::Relaxed),
-            overhead_bytes: counters.overhead.load(Ordering::Relaxed),
+            sent_bytes: sent,
+            received_bytes: received,
+            overhead_bytes: self
+                .network
+                .allowance
+                .carried()
+                .saturating_sub(sent + received),
             uptime_us: self.network.clock.now().0,
         })
     }

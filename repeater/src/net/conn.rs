@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bt_wire::extension::{ExtendedHandshake, ExtensionIds, UT_METADATA, UT_PEX};
@@ -78,6 +77,8 @@ struct Conn {
     forwarding: Option<Instant>,
     /// The socket took nothing since.
     blocked: Option<Instant>,
+    /// The allowance was used up when we wanted to read or write: we wait to be woken.
+    dry: bool,
     /// Other tasks were given something urgent: let them run.
     polite: bool,
     counted: Counters,
@@ -164,6 +165,7 @@ impl Conn {
             pex: Pex::default(),
             forwarding: None,
             blocked: None,
+            dry: false,
             polite: false,
             counted: Counters::default(),
             done: Vec::new(),
@@ -188,6 +190,7 @@ impl Conn {
 
     /// Obey, speak, listen, report; then wait if nothing of it made progress.
     async fn turn(&mut self) -> Result<(), CloseReason> {
+        self.dry = false;
         self.read_mail()?;
         self.transmit();
         let wrote = self.write()?;
@@ -345,7 +348,10 @@ impl Conn {
             sooner(self.net.clock.at(since + STUCK));
         }
         let sleep = until.map_or(METADATA_TICK, |until| until.since(now));
-        let (read, write) = (self.may_read(), !self.writer.is_empty());
+        let (read, write) = (
+            !self.dry && self.may_read(),
+            !self.dry && !self.writer.is_empty(),
+        );
         tokio::select! {
             biased;
             () = self.mailbox.ready() => return Ok(()),
@@ -394,7 +400,14 @@ impl Conn {
         if why == CloseReason::Ours {
             let lingering = async {
                 while !self.writer.is_empty() {
-                    match self.writer.write(&self.stream, &mut self.done) {
+                    let took = self.net.allowance.take(self.writer.len() as u64);
+                    if took == 0 {
+                        break;
+                    }
+                    let most = usize::try_from(took).unwrap_or(usize::MAX);
+                    let wrote = self.writer.write(&self.stream, most, &mut self.done);
+                    self.net.settle(took, self.writer.take_written() as u64);
+                    match wrote {
                         Ok(_) => {}
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                             self.stream.ready(true, false).await?;
@@ -407,13 +420,6 @@ impl Conn {
             // A peer that is gone already, or does not read, misses nothing of ours.
             drop(tokio::time::timeout(LINGER, lingering).await);
         }
-    }
-
-    fn overhead(&self, bytes: usize) {
-        self.net
-            .counters
-            .overhead
-            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 

@@ -66,20 +66,22 @@ async fn within<T>(work: impl Future<Output = Result<T, Refused>>) -> Result<T, 
     result
 }
 
-async fn read(stream: &mut Stream) -> Result<Handshake, Refused> {
+async fn read(network: &Network, stream: &mut Stream) -> Result<Handshake, Refused> {
     let mut bytes = [0; LENGTH];
     stream.read_exact(&mut bytes).await?;
+    network.allowance.spend(LENGTH as u64);
     Ok(Handshake::decode(&bytes)?)
 }
 
-fn ours(network: &Network, swarm: &Swarm) -> [u8; LENGTH] {
-    let reserved = Reserved::ours(false);
-    Handshake {
-        reserved,
+async fn write(network: &Network, stream: &mut Stream, swarm: &Swarm) -> io::Result<()> {
+    let ours = Handshake {
+        reserved: Reserved::ours(false),
         info_hash: swarm.info_hash,
         peer_id: network.peer_id,
-    }
-    .encode()
+    };
+    stream.write_all(&ours.encode()).await?;
+    network.allowance.spend(LENGTH as u64);
+    Ok(())
 }
 
 /// They speak first; they learn nothing of us unless they name a swarm that is joined.
@@ -88,7 +90,7 @@ pub(super) async fn incoming(
     stream: &mut Stream,
 ) -> Result<(Arc<Swarm>, Handshake), Refused> {
     within(async {
-        let theirs = read(stream).await?;
+        let theirs = read(network, stream).await?;
         let swarm = network
             .swarms
             .find(theirs.info_hash)
@@ -97,7 +99,7 @@ pub(super) async fn incoming(
         if theirs.peer_id == network.peer_id {
             return Err(Refused::Ourselves);
         }
-        stream.write_all(&ours(network, &swarm)).await?;
+        write(network, stream, &swarm).await?;
         Ok((swarm, theirs))
     })
     .await
@@ -110,8 +112,8 @@ pub(super) async fn outgoing(
     swarm: &Swarm,
 ) -> Result<Handshake, Refused> {
     within(async {
-        stream.write_all(&ours(network, swarm)).await?;
-        let theirs = read(stream).await?;
+        write(network, stream, swarm).await?;
+        let theirs = read(network, stream).await?;
         if theirs.info_hash != swarm.info_hash {
             return Err(Refused::WrongInfoHash);
         }

@@ -71,6 +71,11 @@ impl Mailbox {
         });
     }
 
+    /// Has a look around: what it waited for may be there.
+    pub(crate) fn poke(&self) {
+        self.change(|_| {});
+    }
+
     pub(crate) fn close(&self, why: CloseReason) {
         self.change(|mail| mail.close = Some(why));
     }

@@ -20,11 +20,13 @@ use std::time::Duration;
 use bt_wire::ids::PeerId;
 use parking_lot::Mutex;
 use swarm_core::io::{CloseReason, ConnId, Input, MasterId, SwarmId};
+use swarm_core::policy::quota::Book;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::allowance::Allowance;
 use crate::cache::Cache;
 use crate::driver::{Clock, Outbox};
 use crate::swarms::{Swarm, SwarmTable};
@@ -58,6 +60,10 @@ pub(crate) struct Network {
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) counters: Counters,
+    /// What all of it may carry.
+    pub(crate) allowance: Arc<Allowance>,
+    /// The book of the month's quota that is to be kept durably.
+    pub(crate) book: watch::Sender<Option<Book>>,
     pub(crate) limit: AtomicU32,
     pub(crate) device: Option<String>,
     /// Peer exchange is wanted (`discovery.pex`).
@@ -78,8 +84,6 @@ pub(crate) struct Counters {
     pub(crate) up: AtomicU64,
     /// Payload taken from sockets.
     pub(crate) down: AtomicU64,
-    /// Everything else sent and received.
-    pub(crate) overhead: AtomicU64,
 }
 
 /// What [`Network::open`] needs.
@@ -91,6 +95,7 @@ pub(crate) struct Parts {
     pub(crate) facts: mpsc::Sender<Input>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) connections: u32,
+    pub(crate) allowance: Allowance,
     pub(crate) device: Option<String>,
     /// Peer exchange is wanted (`discovery.pex`).
     pub(crate) pex: bool,
@@ -126,6 +131,8 @@ impl Network {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             counters: Counters::default(),
+            allowance: Arc::new(parts.allowance),
+            book: watch::Sender::new(None),
             limit: AtomicU32::new(parts.connections),
             device: parts.device,
             pex: parts.pex,
@@ -165,6 +172,11 @@ impl Network {
     }
 
     fn incoming(self: &Arc<Self>, stream: tokio::net::TcpStream, addr: SocketAddr) {
+        // Not a byte of it is read: who connects must not use up what is left.
+        if !self.allowance.is_open() {
+            metrics::counter!("btslave_quota_refused_total").increment(1);
+            return;
+        }
         if self.boxes.len() >= self.limit.load(Ordering::Relaxed) as usize + SPARE_CONNECTIONS {
             metrics::counter!("btslave_connections_refused_total").increment(1);
             return;
@@ -221,6 +233,10 @@ impl Network {
             metrics::counter!("btslave_dials_refused_total", "reason" => "ourselves").increment(1);
             return Err(io::Error::other("our own address"));
         }
+        if !self.allowance.is_open() {
+            metrics::counter!("btslave_quota_refused_total").increment(1);
+            return Err(io::Error::other("the month's quota is used up"));
+        }
         let _turn = self.dials.acquire().await.map_err(io::Error::other)?;
         let gone = || io::Error::other("the swarm was left meanwhile");
         let swarm = self
@@ -232,6 +248,26 @@ impl Network {
             Stream::tcp(socket::dial(addr, &self.listen, self.device.as_deref()).await?)?;
         let theirs = handshake::outgoing(self, &mut stream, &swarm).await?;
         Ok((stream, swarm, theirs))
+    }
+
+    /// The line may carry so many bytes in this run.
+    pub(crate) fn allow(&self, bytes: Option<u64>) {
+        if self.allowance.allow(bytes) {
+            self.wake_waiting();
+        }
+    }
+
+    /// Of `taken` bytes of the allowance so many were carried.
+    pub(crate) fn settle(&self, taken: u64, carried: u64) {
+        if self.allowance.settle(taken, carried) {
+            self.wake_waiting();
+        }
+    }
+
+    fn wake_waiting(&self) {
+        for mailbox in self.boxes.all() {
+            mailbox.poke();
+        }
     }
 
     /// No new connections; those there are close.

@@ -7,6 +7,7 @@ fn header() -> Header {
     let limits = Limits {
         upload: None,
         download: Some(1 << 20),
+        month: None,
         connections: 50,
         cache: 64 << 20,
         cache_memory: 64 << 20,

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bt_wire::ids::InfoHash;
 use parking_lot::Mutex;
+use swarm_core::policy::quota::Book;
 
 pub use error::{StoreError, StoreNote};
 pub use lock::DirLock;
@@ -37,6 +38,8 @@ const SWARMS: u8 = 1;
 const FEEDS: u8 = 2;
 const MASTERS: u8 = 3;
 const FLAGS: u8 = 4;
+const MONTHS: u8 = 5;
+const BOOK: &[u8] = b"book";
 const PAUSED: &[u8] = b"paused";
 
 /// What opening found and repaired, to be logged as warnings. Empty after a clean stop.
@@ -131,6 +134,7 @@ impl Store {
         self.rows::<SavedFeed>(FEEDS)?;
         self.rows::<SavedMaster>(MASTERS)?;
         self.rows::<Flag>(FLAGS)?;
+        self.rows::<Book>(MONTHS)?;
         Ok(())
     }
 
@@ -283,6 +287,16 @@ impl Store {
     /// Notes `pause` or `resume`.
     pub fn set_paused(&self, paused: bool) -> Result<(), StoreError> {
         self.put(FLAGS, PAUSED, &Flag(paused))
+    }
+
+    /// The book of the month's quota; empty where none is saved.
+    pub fn book(&self) -> Result<Book, StoreError> {
+        Ok(self.get(MONTHS, BOOK)?.unwrap_or_default())
+    }
+
+    /// Keeps the book of the month's quota.
+    pub fn put_book(&self, book: &Book) -> Result<(), StoreError> {
+        self.put(MONTHS, BOOK, book)
     }
 
     /// Totals over all runs; zero where none are saved.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use swarm_core::policy::quota::Book;
 
 use super::codec::Record;
 
@@ -129,6 +130,10 @@ impl Record for SavedMaster {
 impl Record for Totals {
     const FORMAT: u8 = 1;
     const NAME: &'static str = "saved totals";
+}
+impl Record for Book {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "saved quota";
 }
 impl Record for Flag {
     const FORMAT: u8 = 1;

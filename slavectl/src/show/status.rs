@@ -1,6 +1,6 @@
 //! `status`: the node at a glance.
 
-use control_api::status::{FriendsStatus, Status};
+use control_api::status::{FriendsStatus, MonthStatus, Status};
 use control_api::units::{human_bytes, human_seconds};
 use owo_colors::Style;
 
@@ -41,6 +41,7 @@ fn head(status: &Status, page: &mut Page) {
     page.field("peer id", &printable(&status.peer_id));
     page.field("peers", &format!("{} connected", status.connections));
     traffic(status, page);
+    month(&status.month, page);
     let cache = &status.cache;
     let bar = page.bar(cache.used_bytes, cache.limit_bytes);
     page.field(
@@ -94,6 +95,32 @@ fn traffic(status: &Status, page: &mut Page) {
             human_bytes(status.wasted_bytes)
         ),
     );
+}
+
+/// What the line carried this month, what is left of the quota, and until when.
+fn month(month: &MonthStatus, page: &mut Page) {
+    let used = human_bytes(month.used_bytes);
+    let (until, zone) = (
+        printable(month.until.as_deref().unwrap_or("the next month")),
+        printable(&month.time_zone),
+    );
+    let text = match (month.limit_bytes, month.left_bytes) {
+        (Some(limit), _) if month.spent => page.paint(
+            &format!(
+                "STOPPED until {until} ({zone}): {used} of {} used; to go on, raise limits.month and `slavectl reload`",
+                human_bytes(limit)
+            ),
+            Style::new().yellow().bold(),
+        ),
+        (Some(limit), Some(left)) => format!(
+            "{}  {used} of {}, {} left until {until} ({zone})",
+            page.bar(month.used_bytes, limit),
+            human_bytes(limit),
+            human_bytes(left)
+        ),
+        (_, _) => format!("{used} both ways, no limit"),
+    };
+    page.field("this month", &text);
 }
 
 fn friends(friends: FriendsStatus, page: &mut Page) {

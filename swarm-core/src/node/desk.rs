@@ -55,6 +55,8 @@ pub(crate) struct Desk {
     pub(crate) wasted: u64,
     pub(crate) probed: f64,
     pub(crate) paused: bool,
+    /// The month's quota is used up.
+    pub(crate) spent: bool,
     /// Connections that would be leased more if there were room.
     pub(crate) starved: BTreeSet<(SwarmId, ConnId)>,
     /// Room came free, or could be made: starved connections get another look.
@@ -86,6 +88,7 @@ impl Desk {
             wasted: 0,
             probed: 0.0,
             paused: false,
+            spent: false,
             starved: BTreeSet::new(),
             freed: false,
             room_wanted: 0,
@@ -96,6 +99,11 @@ impl Desk {
             slave_key: 0,
             masters_configured: false,
         }
+    }
+
+    /// Nothing is joined and nobody is let in.
+    pub(crate) fn stopped(&self) -> bool {
+        self.paused || self.spent
     }
 
     pub(crate) fn order(&mut self, conn: ConnId, order: Order) {

@@ -272,7 +272,7 @@ impl Node {
 
     /// Joins what must be joined, then the neediest; leaves what is outranked.
     pub(crate) fn review(&mut self) {
-        if self.desk.paused {
+        if self.desk.stopped() {
             return;
         }
         let ids: Vec<SwarmId> = self.swarms.keys().copied().collect();

@@ -263,7 +263,7 @@ impl Node {
             });
         later
             .min()
-            .filter(|_| !self.desk.paused)
+            .filter(|_| !self.desk.stopped())
             .map(|at| at.max(self.next_tick))
     }
 }

@@ -14,6 +14,7 @@ pub(crate) fn view(node: &Node) -> NodeView {
     let held: u32 = node.swarms.values().map(|swarm| swarm.held).sum();
     NodeView {
         paused: desk.paused,
+        month: node.quota.view(desk),
         uploaded_bytes: desk.up.total,
         downloaded_bytes: desk.down.total,
         wasted_bytes: desk.wasted,

@@ -26,6 +26,7 @@ pub fn limits(cache: u64, upload: Option<u64>) -> Limits {
     Limits {
         upload,
         download: None,
+        month: None,
         connections: 200,
         cache,
         cache_memory: cache,
@@ -334,7 +335,9 @@ impl Sim {
             | Output::WantPeers(_)
             | Output::Left(..)
             | Output::Friends(_)
-            | Output::Rates(_) => {}
+            | Output::Rates(_)
+            | Output::Save(_)
+            | Output::Allow(_) => {}
         }
     }
 

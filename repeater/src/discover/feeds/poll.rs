@@ -245,7 +245,10 @@ impl Poll<'_> {
                 self.read_torrent(item.title, reply.body.into()).await;
             }
             Err(
-                HttpError::Timeout { .. } | HttpError::Network { .. } | HttpError::Status { .. },
+                HttpError::Timeout { .. }
+                | HttpError::Network { .. }
+                | HttpError::Quota { .. }
+                | HttpError::Status { .. },
             ) => {
                 self.unfetched = true;
                 self.ledger.failed(item.link);

@@ -76,6 +76,14 @@ pub enum HttpError {
         /// The innermost cause.
         reason: String,
     },
+    /// The month's quota does not allow for it.
+    #[error(
+        "{url}: not asked for: the month's quota is used up; it waits for the next month, or raise limits.month"
+    )]
+    Quota {
+        /// The URL, masked.
+        url: String,
+    },
     /// The server said no.
     #[error("{url}: the server answered {status}; check the address, or try again later")]
     Status {
@@ -101,6 +109,7 @@ impl HttpError {
             Self::Tls { .. } => "tls",
             Self::Timeout { .. } => "timeout",
             Self::Network { .. } => "network",
+            Self::Quota { .. } => "quota",
             Self::Status { .. } => "status",
         }
     }

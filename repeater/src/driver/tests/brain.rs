@@ -217,6 +217,9 @@ impl Brain for Script {
             | Input::Friends(_)
             | Input::Limits(_)
             | Input::Paused(_)
+            | Input::Wall(_)
+            | Input::Carried(_)
+            | Input::Saved(_)
             | Input::Timer => {}
         }
         self.lease();

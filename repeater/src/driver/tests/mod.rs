@@ -2,6 +2,7 @@
 
 mod brain;
 mod hostile;
+mod quota;
 
 use std::sync::OnceLock;
 
@@ -73,12 +74,14 @@ fn config(dir: &tempfile::TempDir, id: u8, cache: u64, memory: u64) -> EngineCon
         limits: Limits {
             upload: None,
             download: None,
+            month: None,
             connections: 100,
             cache,
             cache_memory: memory,
             repeat: true,
             max_swarms: 4,
         },
+        book: Book::default(),
         min_free: 0,
         data_dir: dir.path().to_path_buf(),
         seed: 1,

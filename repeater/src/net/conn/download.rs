@@ -106,7 +106,7 @@ impl Conn {
         self.down.granted > 0
     }
 
-    /// Reads what is there, up to a burst. True if there was something.
+    /// Reads what is there, up to a burst and within the allowance. True if there was something.
     pub(super) fn read(&mut self) -> Result<bool, CloseReason> {
         let mut read = 0;
         while read < BURST && !self.polite {
@@ -119,7 +119,16 @@ impl Conn {
             } else {
                 BURST
             };
-            match self.reader.read(&self.stream, most) {
+            let took = self.net.allowance.take(most as u64);
+            if took == 0 {
+                self.dry = true;
+                break;
+            }
+            let most = usize::try_from(took).unwrap_or(most);
+            let result = self.reader.read(&self.stream, most);
+            let got = result.as_ref().map_or(0, |got| *got);
+            self.net.settle(took, got as u64);
+            match result {
                 Ok(got) => {
                     read += got;
                     if limited {

@@ -17,6 +17,14 @@ const MAX_READS: usize = 8;
 /// Most bytes asked of the bucket tree at once.
 const MAX_ASK: u64 = 256 * 1024;
 
+/// What a socket took: nothing if it is full.
+fn taken(written: io::Result<usize>) -> Result<usize, CloseReason> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        other => other.map_err(|_| CloseReason::Remote),
+    }
+}
+
 impl Conn {
     /// Moves what the session has to say into the writer: messages first, then blocks as the line allows.
     pub(super) fn transmit(&mut self) {
@@ -133,29 +141,26 @@ impl Conn {
         }
     }
 
-    /// Writes what the socket takes. True if it took something.
+    /// Writes what the socket takes, within the allowance. True if it took something.
     pub(super) fn write(&mut self) -> Result<bool, CloseReason> {
         if self.writer.is_empty() {
             self.blocked = None;
             return Ok(false);
         }
-        let wrote = match self.writer.write(&self.stream, &mut self.done) {
-            Ok(wrote) => wrote,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return Err(CloseReason::Remote),
-        };
-        if wrote > 0 {
+        let took = self.net.allowance.take(self.writer.len() as u64);
+        if took == 0 {
+            (self.dry, self.blocked) = (true, None);
+            return Ok(false);
+        }
+        let written = self.write_some(usize::try_from(took).unwrap_or(usize::MAX));
+        let all = self.writer.take_written();
+        self.net.settle(took, all as u64);
+        if written? {
             self.blocked = None;
         } else {
             self.blocked.get_or_insert_with(Instant::now);
         }
-        let urgent = match self.writer.write_urgent(&self.stream, &mut self.done) {
-            Ok(wrote) => wrote,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return Err(CloseReason::Remote),
-        };
         let overhead = self.writer.take_overhead();
-        self.overhead(overhead);
         if overhead > 0 {
             self.net
                 .meter
@@ -182,6 +187,16 @@ impl Conn {
                 self.session.wrote_block(now, block);
             }
         }
-        Ok(wrote + urgent > 0)
+        Ok(all > 0)
+    }
+
+    /// True if the socket took something of what is written in order.
+    fn write_some(&mut self, most: usize) -> Result<bool, CloseReason> {
+        let wrote = taken(self.writer.write(&self.stream, most, &mut self.done))?;
+        let urgent = self
+            .writer
+            .write_urgent(&self.stream, most - wrote, &mut self.done);
+        taken(urgent)?;
+        Ok(wrote > 0)
     }
 }

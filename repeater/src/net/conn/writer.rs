@@ -35,6 +35,8 @@ pub(super) struct Writer {
     control_bytes: usize,
     /// Control bytes written and not yet taken by [`Writer::take_overhead`].
     overhead: usize,
+    /// Bytes written and not yet taken by [`Writer::take_written`].
+    written: usize,
 }
 
 impl Chunk {
@@ -49,6 +51,11 @@ impl Chunk {
 impl Writer {
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.block_bytes + self.control_bytes + self.queue.len() * PIECE_HEADER
     }
 
     pub(super) fn has_room_for_blocks(&self) -> bool {
@@ -92,15 +99,20 @@ impl Writer {
         });
     }
 
-    /// Writes as much as the socket takes. Blocks that went out whole are appended to `done`.
+    /// Writes as much as the socket takes, at most `most` bytes. Blocks that went out whole are appended to `done`.
     ///
     /// # Errors
     /// `WouldBlock` when the socket is full, or what ends the connection.
-    pub(super) fn write(&mut self, stream: &Stream, done: &mut Vec<BlockRef>) -> io::Result<usize> {
+    pub(super) fn write(
+        &mut self,
+        stream: &Stream,
+        most: usize,
+        done: &mut Vec<BlockRef>,
+    ) -> io::Result<usize> {
         let mut all = 0;
-        while !self.queue.is_empty() {
+        while !self.queue.is_empty() && all < most {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = self.gather(&mut slices, |_| true);
+            let count = self.gather(&mut slices, most - all, |_| true);
             let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
             let wrote = match stream.try_write_vectored(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -120,20 +132,21 @@ impl Writer {
     }
 
     /// Writes the messages at the head of the queue, and before them what remains of a block that was begun, although
-    /// the socket took no more blocks: a peer that is slow to read finds the HAVE right behind what it is reading.
+    /// the socket took no more blocks, at most `most` bytes: a peer that is slow to read finds the HAVE right behind what it is reading.
     ///
     /// # Errors
     /// As [`Writer::write`].
     pub(super) fn write_urgent(
         &mut self,
         stream: &Stream,
+        most: usize,
         done: &mut Vec<BlockRef>,
     ) -> io::Result<usize> {
-        if !self.head_has_message() {
+        if !self.head_has_message() || most == 0 {
             return Ok(0);
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
-        let count = self.gather(&mut slices, |chunk| {
+        let count = self.gather(&mut slices, most, |chunk| {
             !matches!(chunk, Chunk::Block { sent: 0, .. })
         });
         let wrote = stream.try_write_urgent(&slices[..count])?;
@@ -141,33 +154,37 @@ impl Writer {
         Ok(wrote)
     }
 
-    /// The head of the queue, as long as the chunks are of this kind. Returns how many slices were filled.
+    /// The head of the queue, as long as the chunks are of this kind and `most` bytes last. Returns how many slices
+    /// were filled.
     fn gather<'a>(
         &'a self,
         slices: &mut [IoSlice<'a>; SLICES],
+        most: usize,
         kind: impl Fn(&Chunk) -> bool,
     ) -> usize {
-        let mut count = 0;
-        for chunk in self.queue.iter().take_while(|chunk| kind(chunk)) {
-            if count + 2 > SLICES {
-                break;
+        let (mut count, mut room) = (0, most);
+        let mut add = |bytes: &'a [u8]| {
+            let part = bytes.len().min(room);
+            room -= part;
+            if let Some(slice) = slices.get_mut(count).filter(|_| part > 0) {
+                *slice = IoSlice::new(&bytes[..part]);
+                count += 1;
             }
-            match chunk {
-                Chunk::Small(bytes) => slices[count] = IoSlice::new(bytes),
+            count + 1 < SLICES && room > 0
+        };
+        for chunk in self.queue.iter().take_while(|chunk| kind(chunk)) {
+            let more = match chunk {
+                Chunk::Small(bytes) => add(bytes),
                 Chunk::Block {
                     header,
                     sent,
                     bytes,
                     ..
-                } => {
-                    if *sent < PIECE_HEADER {
-                        slices[count] = IoSlice::new(&header[*sent..]);
-                        count += 1;
-                    }
-                    slices[count] = IoSlice::new(bytes);
-                }
+                } => add(&header[(*sent).min(PIECE_HEADER)..]) && add(bytes),
+            };
+            if !more {
+                break;
             }
-            count += 1;
         }
         count
     }
@@ -180,6 +197,7 @@ impl Writer {
     }
 
     fn advance(&mut self, mut wrote: usize, done: &mut Vec<BlockRef>) {
+        self.written += wrote;
         while wrote > 0 {
             let Some(front) = self.queue.front_mut() else {
                 return;
@@ -210,6 +228,11 @@ impl Writer {
                 self.queue.pop_front();
             }
         }
+    }
+
+    /// Bytes written since the last call.
+    pub(super) fn take_written(&mut self) -> usize {
+        std::mem::take(&mut self.written)
     }
 
     /// Bytes that were no payload, since the last call.
@@ -288,21 +311,28 @@ mod tests {
                 blocks += 1;
             }
             stream.ready(true, false).await.unwrap();
-            match writer.write(&stream, &mut done) {
+            match writer.write(&stream, usize::MAX, &mut done) {
                 Ok(_) => {}
                 Err(error) if full(&error) => break,
                 Err(error) => panic!("{error}"),
             }
         }
         writer.message(&Message::Have(7));
-        assert!(writer.write(&stream, &mut done).is_err_and(|e| full(&e)));
+        assert!(
+            writer
+                .write(&stream, usize::MAX, &mut done)
+                .is_err_and(|e| full(&e))
+        );
         assert!(!writer.messages_are_out());
-        writer.write_urgent(&stream, &mut done).unwrap();
+        writer.write_urgent(&stream, usize::MAX, &mut done).unwrap();
         assert!(writer.messages_are_out());
         let out = done.len();
         assert!(out < blocks as usize, "blocks still wait");
         // Nothing more is taken past the bound for blocks.
-        assert_eq!(writer.write_urgent(&stream, &mut done).unwrap(), 0);
+        assert_eq!(
+            writer.write_urgent(&stream, usize::MAX, &mut done).unwrap(),
+            0
+        );
 
         let mut expected = vec![0; out * (PIECE_HEADER + (16 << 10)) + 9];
         tokio::io::AsyncReadExt::read_exact(&mut far, &mut expected)
@@ -318,7 +348,7 @@ mod tests {
         });
         while !writer.is_empty() {
             stream.ready(true, false).await.unwrap();
-            match writer.write(&stream, &mut done) {
+            match writer.write(&stream, usize::MAX, &mut done) {
                 Ok(_) => {}
                 Err(error) => assert!(full(&error), "{error}"),
             }
