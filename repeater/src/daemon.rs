@@ -2,6 +2,7 @@
 
 mod announcing;
 mod answers;
+mod befriending;
 mod changes;
 mod feeding;
 mod mastering;
@@ -32,6 +33,7 @@ use crate::discover::feeds::FeedPoller;
 use crate::discover::http::{Http, HttpOptions};
 use crate::discover::trackers::{self, Identity, TrackerClient, TrackerCommand};
 use crate::driver::{Engine, EngineConfig, EngineHandle};
+use crate::friends::Friends;
 use crate::store::{Store, Totals};
 
 /// Torrents of feeds that may wait to be taken.
@@ -84,6 +86,8 @@ pub struct Daemon {
 struct Shared {
     engine: EngineHandle,
     store: Store,
+    /// Who we are to friends, and what is signed.
+    friends: Arc<Friends>,
     http: Http,
     feeds: FeedPoller,
     /// None: `discovery.trackers` is off.
@@ -141,6 +145,7 @@ impl Daemon {
         let reading = store.clone();
         let (totals, paused) =
             blocking(move || Ok((reading.totals().unwrap_or_default(), reading.paused()?))).await?;
+        let friends = open_friends(store.clone()).await?;
         let (engine, engine_events) = Engine::start(engine_config(&config, record, invert_need)?)?;
         let http = http_client(&config)?;
         let (feed_events, feed_inbox) = mpsc::channel(FEED_EVENTS);
@@ -156,6 +161,7 @@ impl Daemon {
                 trackers::start(TrackerClient::new(http.clone()), identity, tracker_events)
             }),
             engine,
+            friends: Arc::new(friends),
             store,
             http,
             sources,
@@ -303,6 +309,14 @@ async fn open_store(dir: PathBuf) -> anyhow::Result<Store> {
         tracing::warn!("{note}");
     }
     Ok(store)
+}
+
+async fn open_friends(store: Store) -> anyhow::Result<Friends> {
+    let (friends, notes) = blocking(move || Friends::open(store)).await?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    Ok(friends)
 }
 
 fn engine_config(
