@@ -2,6 +2,7 @@
 
 mod announcing;
 mod answers;
+mod befriending;
 mod changes;
 mod feeding;
 mod limiting;
@@ -35,6 +36,7 @@ use crate::discover::feeds::FeedPoller;
 use crate::discover::http::{Http, HttpOptions};
 use crate::discover::trackers::{self, Identity, TrackerClient, TrackerCommand};
 use crate::driver::{Engine, EngineConfig, EngineHandle};
+use crate::friends::Friends;
 use crate::store::{Store, Totals};
 
 /// Torrents of feeds that may wait to be taken.
@@ -87,6 +89,8 @@ pub struct Daemon {
 struct Shared {
     engine: EngineHandle,
     store: Store,
+    /// Who we are to friends, and what is signed.
+    friends: Arc<Friends>,
     http: Http,
     feeds: FeedPoller,
     /// None: `discovery.trackers` is off.
@@ -152,6 +156,7 @@ impl Daemon {
             ))
         })
         .await?;
+        let friends = open_friends(store.clone()).await?;
         let carried_before = book.total;
         let (engine, engine_events) =
             Engine::start(engine_config(&config, book, record, invert_need)?)?;
@@ -169,6 +174,7 @@ impl Daemon {
                 trackers::start(TrackerClient::new(http.clone()), identity, tracker_events)
             }),
             engine,
+            friends: Arc::new(friends),
             store,
             http,
             sources,
@@ -327,6 +333,14 @@ async fn open_store(dir: PathBuf) -> anyhow::Result<Store> {
         tracing::warn!("{note}");
     }
     Ok(store)
+}
+
+async fn open_friends(store: Store) -> anyhow::Result<Friends> {
+    let (friends, notes) = blocking(move || Friends::open(store)).await?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    Ok(friends)
 }
 
 fn engine_config(

@@ -353,3 +353,5 @@ async fn what_makes_no_sense_is_refused_with_a_hint() {
     assert!(control.swarms().await.expect("swarms").is_empty());
     daemon.stop().await;
 }
+
+mod friends;

@@ -24,12 +24,15 @@ const MARK: &[u8] = b"settings";
 const TOTALS: &[u8] = b"all";
 
 /// Trees of settings: number in the journal, name in sled.
-pub(super) const TREES: [(u8, &str); 5] = [
+pub(super) const TREES: [(u8, &str); 8] = [
     (1, "swarms"),
     (2, "feeds"),
     (3, "masters"),
     (4, "flags"),
-    (5, "months"),
+    (5, "friends"),
+    (6, "ious"),
+    (7, "identity"),
+    (8, "months"),
 ];
 
 /// Last change held, and the sum over all settings after it.
