@@ -112,6 +112,7 @@ impl World {
         let limits = Limits {
             upload: Some(plan.up),
             download: plan.down,
+            month: None,
             connections: plan.connections,
             cache: plan.cache,
             cache_memory: plan.cache,

@@ -106,7 +106,12 @@ impl World {
                 self.hand_out(node);
             }
             Output::Note(note) => self.noted(node, &note),
-            Output::Forget(_) | Output::Left(..) => {}
+            // No friends, and no month to count.
+            Output::Forget(_)
+            | Output::Left(..)
+            | Output::Friends(_)
+            | Output::Save(_)
+            | Output::Allow(_) => {}
         }
     }
 

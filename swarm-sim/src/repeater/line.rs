@@ -216,6 +216,8 @@ impl World {
             | Note::Fired(..)
             | Note::MasterFound(..)
             | Note::TooBig(..)
+            | Note::Friends(_)
+            | Note::QuotaSpent(_)
             | Note::Wasted(..) => {}
         }
     }
