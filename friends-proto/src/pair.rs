@@ -1,5 +1,5 @@
 //! What two slaves derive from their keys alone, and nobody else can: the pair's key, recognition tags, homes
-//! (`spec/iou.md`, Pair key).
+//! (`spec/identity.md`).
 
 use std::fmt;
 
@@ -76,9 +76,9 @@ impl PairKey {
     ///
     /// # Errors
     /// [`PairError`] when `other` is `me`, or contributes nothing.
-    //= spec/iou.md#pair-key
-    //= spec/iou.md#pair-own
-    //= spec/iou.md#pair-zero
+    //= spec/identity.md#pair-key
+    //= spec/identity.md#pair-own
+    //= spec/identity.md#pair-zero
     pub fn derive(me: &Identity, other: &PublicKey) -> Result<Self, PairError> {
         let mine = me.public_key();
         if mine == *other {
@@ -110,7 +110,7 @@ impl PairKey {
     /// The tag that the side in `role` sends with `nonce` on a connection for `infohash`: the first 8 bytes of
     /// HMAC-SHA256(K, `bs_friends tag 1\0` ‖ nonce ‖ infohash ‖ role).
     #[must_use]
-    //= spec/iou.md#tag
+    //= spec/identity.md#tag
     pub fn tag(&self, nonce: &[u8; NONCE_BYTES], infohash: &InfoHash, role: Role) -> Tag {
         let full = self.hmac(&[TAG_DOMAIN, nonce, infohash.as_bytes(), &[role.byte()]]);
         let mut tag = [0; TAG_BYTES];
@@ -120,7 +120,7 @@ impl PairKey {
 
     /// Whether one of `tags` is the friend's. Looks at all of them, each in constant time.
     #[must_use]
-    //= spec/iou.md#tag-compare
+    //= spec/identity.md#tag-compare
     pub fn recognises(
         &self,
         tags: &[Tag],
@@ -138,7 +138,7 @@ impl PairKey {
     /// Where the two look for each other on one day: an infohash with no torrent behind it, the first 20 bytes of
     /// HMAC-SHA256(K, `bs_friends home 1\0` ‖ day). `day` counts whole days (86,400 s) of UTC since 1970-01-01.
     #[must_use]
-    //= spec/iou.md#home
+    //= spec/identity.md#home
     pub fn home(&self, day: u64) -> InfoHash {
         let full = self.hmac(&[HOME_DOMAIN, &day.to_be_bytes()]);
         let mut home = [0; 20];

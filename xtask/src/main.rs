@@ -36,6 +36,8 @@ enum Command {
     Audit,
     /// Fuzz the parsers, from the seeds in fuzz/seeds
     Fuzz(tools::Fuzz),
+    /// Write the test vectors of spec/vectors anew
+    Vectors,
     /// Kill the daemon under load, a thousand times at random moments
     Torture(tools::Torture),
     /// Play a plan of virtual swarms (swarm-sim/plans); what follows PLAN goes to swarm-sim
@@ -60,6 +62,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tidy => tidy::run()?,
         Command::Audit => tools::audit()?,
         Command::Fuzz(args) => tools::fuzz(&args)?,
+        Command::Vectors => tools::vectors()?,
         Command::Torture(args) => tools::torture(&args)?,
         Command::Sim(args) => tools::sim(&args)?,
     }

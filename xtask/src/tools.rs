@@ -1,4 +1,4 @@
-//! Long or networked jobs that CI does not do: advisories, fuzzing, a thousand kills, virtual swarms.
+//! Jobs that CI does not do: advisories, fuzzing, writing test vectors, a thousand kills, virtual swarms.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,6 +14,18 @@ use crate::{ci, run};
 pub(crate) fn audit() -> anyhow::Result<()> {
     ci::installed("cargo-deny")?;
     run::stream(&mut run::cargo(["deny", "check", "advisories"]))
+}
+
+/// Writes `spec/vectors`, by the test that compares them; then runs every case.
+///
+/// # Errors
+/// The writer does not build, or a case does not hold.
+pub(crate) fn vectors() -> anyhow::Result<()> {
+    let test = "test --release -p friends-proto --test vectors -- ";
+    let cargo = |name: &str| run::cargo(test.split_whitespace().chain([name]));
+    let mut write = cargo("the_files_are_what_is_generated");
+    run::stream(write.env("BTSLAVE_WRITE_VECTORS", "1"))?;
+    run::stream(&mut cargo("every_case_of_every_file_holds"))
 }
 
 #[derive(Debug, clap::Args)]

@@ -50,4 +50,13 @@ impl StoreEpoch {
         };
         Self { number, broken_at }
     }
+
+    /// The same opening, with a part of the store found unreadable: its accounts begin as restored.
+    #[must_use]
+    pub fn damaged(self) -> Self {
+        Self {
+            broken_at: Some(self.number),
+            ..self
+        }
+    }
 }
