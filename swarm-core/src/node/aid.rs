@@ -83,6 +83,15 @@ impl Friend {
         self.online.as_ref().is_some_and(|online| online.synced)
     }
 
+    /// What stands between us, with what is not settled yet taken as disputed.
+    fn at_risk(&self) -> Standing {
+        let unsettled: u64 = self.unsettled.iter().map(|(_, bytes)| bytes).sum();
+        Standing {
+            disputed: self.standing.disputed.saturating_add(unsettled),
+            ..self.standing
+        }
+    }
+
     /// Its session ended too long ago for its helps to go on.
     fn lost(&self, now: Timestamp) -> bool {
         self.online.is_none() && now.since(self.gone) >= RECONNECT

@@ -30,8 +30,8 @@ pub(crate) struct Errand {
     pub(crate) pieces: BTreeSet<u32>,
     /// The guest's connection.
     pub(crate) conn: Option<ConnId>,
-    /// Bytes that may stand announced to it and not sent.
-    pub(crate) allow: u64,
+    /// Its connection may carry so many bytes in all: what stands announced and was not sent is within it.
+    pub(crate) until: u64,
 }
 
 impl Errands {
@@ -65,6 +65,16 @@ impl Swarm {
             .any(|errand| errand.pieces.iter().any(absent))
     }
 
+    /// Pieces of a help that its guest does not have yet.
+    pub(crate) fn errand_left(&self, key: HelpKey) -> usize {
+        let Some(errand) = self.aid.given.get(&key) else {
+            return 0;
+        };
+        let guest = errand.conn.and_then(|conn| self.peers.get(&conn));
+        let lacks = |piece: &&u32| guest.is_none_or(|peer| !peer.have.get(**piece));
+        errand.pieces.iter().filter(lacks).count()
+    }
+
     /// Whether this guest hears of this piece: it is reserved for it, and within what may stand unsigned.
     pub(crate) fn guest_deserves(&self, conn: ConnId, piece: u32) -> bool {
         let (Some(errand), Some(peer)) = (self.aid.of(conn), self.peers.get(&conn)) else {
@@ -73,7 +83,8 @@ impl Swarm {
         let size = self
             .layout
             .map_or(0, |layout| u64::from(layout.piece_size(piece)));
-        errand.pieces.contains(&piece) && self.pending_to(peer) + size <= errand.allow
+        let promised = peer.up.total + self.pending_to(peer) + size;
+        errand.pieces.contains(&piece) && promised <= errand.until
     }
 
     /// Bytes that stand announced to a peer, and were not sent.

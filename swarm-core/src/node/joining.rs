@@ -190,6 +190,7 @@ impl Node {
                 if let Some(layout) = layout {
                     swarm.learn_layout(&mut self.desk, layout);
                 }
+                self.place_waiting();
             }
             SwarmFact::Unnamed(origin) => {
                 let Some(swarm) = self.swarms.get_mut(&id) else {

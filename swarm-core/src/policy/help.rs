@@ -129,6 +129,7 @@ pub fn answer(facts: &AnswerFacts) -> Result<Terms, Decline> {
     let rate = match facts.turn {
         Turn::Refused => return Err(Decline::Disputed),
         Turn::Rank | Turn::Ceiling => return Err(Decline::Busy),
+        Turn::Trickle => facts.capacity / 100,
         Turn::Serve(rate) => rate,
     };
     if facts.short && facts.spare <= facts.capacity / BUSY_PART {
@@ -145,10 +146,12 @@ pub fn answer(facts: &AnswerFacts) -> Result<Terms, Decline> {
     Ok(Terms { rate, room })
 }
 
-/// Bytes of reservations to keep with a helper of this rate: enough that no round trip is waited for.
+/// Bytes of reservations to keep with a helper of this rate: enough that no round trip is waited for, and an eighth of its
+/// room less than that, because the two sides do not hear of a piece's arrival at the same moment.
 #[must_use]
 pub fn ahead(room: u64, rate: u64, piece: u64) -> u64 {
-    room.min(rate.saturating_mul(20).max(piece * 4))
+    let most = (room - room / 8).max(piece);
+    most.min(rate.saturating_mul(20).max(piece * 4))
 }
 
 /// A helper that made no progress for so long has its reservations taken back: max(20 s, 4 × piece/rate), at most

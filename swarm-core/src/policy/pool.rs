@@ -2,7 +2,7 @@
 //!
 //! Every byte to an acquaintance is drawn from the pool before it goes. The pool holds at most `friends.open_pool`, and
 //! is refilled at 1 % of the line. One network (/24 of IPv4, /56 of IPv6) has at most a sixteenth of it, and of the
-//! refill. What was drawn and signed for while nobody else wanted the line goes back: the line was to spare.
+//! refill. While friends fill the line only the refill may be drawn. What was drawn and signed for while nobody else wanted the line goes back: the line was to spare.
 
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ pub struct NetworkTag(pub u64);
 pub struct Pool {
     cap: u64,
     whole: Level,
+    /// Of what flowed in, what may be drawn while friends fill the line.
+    trickle: Level,
     networks: BTreeMap<NetworkTag, Level>,
     refused: u64,
 }
@@ -64,6 +66,7 @@ impl Pool {
         Self {
             cap,
             whole,
+            trickle: Level { bytes: 0, ..whole },
             networks: BTreeMap::new(),
             refused: 0,
         }
@@ -73,6 +76,7 @@ impl Pool {
     pub fn resize(&mut self, cap: u64) {
         self.cap = cap;
         self.whole.bytes = self.whole.bytes.min(cap);
+        self.trickle.bytes = self.trickle.bytes.min(cap);
         for level in self.networks.values_mut() {
             level.bytes = level.bytes.min(cap / NETWORK_PART);
         }
@@ -83,6 +87,7 @@ impl Pool {
         let rate = capacity / REFILL_PART;
         let share = self.cap / NETWORK_PART;
         self.whole.refill(now, rate, self.cap);
+        self.trickle.refill(now, rate, self.cap);
         self.networks.retain(|_, level| {
             level.refill(now, rate / NETWORK_PART, share);
             level.bytes < share
@@ -119,7 +124,18 @@ impl Pool {
         let own = self.networks.entry(network).or_insert(full);
         own.bytes -= taken;
         self.whole.bytes -= taken;
+        // What is drawn, in whichever way, flowed in some time ago.
+        self.trickle.bytes = self.trickle.bytes.min(self.whole.bytes);
         taken
+    }
+
+    /// The same while friends fill the line: all of `bytes`, or nothing until so much flowed in.
+    pub fn draw_trickle(&mut self, network: NetworkTag, bytes: u64) -> u64 {
+        if self.trickle.bytes < bytes || self.room(network) < bytes {
+            return 0;
+        }
+        self.trickle.bytes -= bytes;
+        self.draw(network, bytes)
     }
 
     /// Puts back what was drawn and not sent, or signed for while the line was to spare.
@@ -182,6 +198,16 @@ mod tests {
         }
         once.refill(START + Duration::from_secs(60), line);
         assert_eq!((often.level(), once.level()), (123 * 60, 123 * 60));
+    }
+
+    #[test]
+    fn while_friends_fill_the_line_only_what_flows_in_is_drawn() {
+        let mut pool = Pool::new(CAP, START);
+        assert_eq!(pool.draw_trickle(NetworkTag(1), 1), 0);
+        pool.refill(START + Duration::from_secs(10), 100_000);
+        assert_eq!(pool.draw_trickle(NetworkTag(1), 10_001), 0);
+        assert_eq!(pool.draw_trickle(NetworkTag(1), 10_000), 10_000);
+        assert_eq!(pool.draw_trickle(NetworkTag(2), 1), 0);
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! - The *ceiling* bounds it over time: net signed (given − received) up to `friends.credit`, plus half of what was
 //!   repaid, at most eight times the credit. It binds only where somebody else wants the line.
 //! - With line to spare everyone is helped. Where it is scarce: friends by received against given, then acquaintances
-//!   (see [`super::pool`]), then whoever is over the ceiling.
-//! - A friend is refused when what it left unsigned is over a quarter of what was delivered to it, and over a window.
+//!   (see [`super::pool`]; they keep its refill even when friends fill the line), then whoever is over the ceiling.
+//! - What a friend left unsigned in helps that are over, its *disputed* bytes, counts against the window of the next ones,
+//!   until it is a quarter of what was delivered: so a thief has one window, once. When nothing is left it is refused.
 //!
 //! Everything is whole numbers of bytes, so that two machines agree.
 
@@ -76,10 +77,18 @@ pub fn over_ceiling(standing: &Standing, credit: u64) -> bool {
     owed(standing) >= ceiling(credit, repaid(standing))
 }
 
+/// Of a window, what disputed bytes leave: all of it while they are less than a quarter of what was delivered by a
+/// window; nothing when they are over both.
+#[must_use]
+pub fn unsigned_room(standing: &Standing, window: u64) -> u64 {
+    let most = window.max(standing.delivered / DISPUTED_PART);
+    most.saturating_sub(standing.disputed).min(window)
+}
+
 /// They left so much unsigned that they get no more.
 #[must_use]
 pub fn refused(standing: &Standing, window: u64) -> bool {
-    standing.disputed > window && standing.disputed > standing.delivered / DISPUTED_PART
+    unsigned_room(standing, window) == 0
 }
 
 /// Who comes first: `Less` = `a` before `b`. (received + w) / (given + disputed + w), with one window `w` on both sides,
@@ -123,6 +132,8 @@ pub struct Line {
 pub enum Turn {
     /// Served, with this many bytes/s expected.
     Serve(u64),
+    /// An acquaintance while friends fill the line: what flows into the pool, and no more.
+    Trickle,
     /// Others come first, and the line is full.
     Rank,
     /// It owes more than it may while others want the line.
@@ -169,6 +180,8 @@ pub fn turns(line: &Line, wants: &[Want]) -> Vec<Turn> {
             Turn::Serve(part)
         } else if want.nearness == Nearness::Friend && over_ceiling(&want.standing, line.credit) {
             Turn::Ceiling
+        } else if want.nearness == Nearness::Acquaintance {
+            Turn::Trickle
         } else {
             Turn::Rank
         };

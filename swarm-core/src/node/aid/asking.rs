@@ -13,7 +13,7 @@ use crate::policy::tit_for_tat;
 use crate::swarm::Swarm;
 use crate::time::Timestamp;
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::crediting::Credit;
@@ -77,7 +77,8 @@ pub(super) struct Asked {
     pub(super) credit: Credit,
     /// When something was last lent or came.
     pub(super) busy: Timestamp,
-    pub(super) tried: BTreeSet<Delivery>,
+    /// When each way was last tried.
+    pub(super) tried: BTreeMap<Delivery, Timestamp>,
     /// Who came to the helper, and may be our master.
     pub(super) claimed_arrival: Option<SocketAddr>,
     /// The master is with it.
@@ -148,6 +149,9 @@ impl Node {
         let keys: Vec<HelpKey> = self.aid.asked.keys().copied().collect();
         for key in &keys {
             self.credit_there(*key);
+            if let Some(asked) = self.aid.asked.get_mut(key) {
+                asked.loan.roll();
+            }
             self.take_back(*key);
         }
         self.steal();
@@ -322,7 +326,7 @@ impl Node {
             loan: Loan::default(),
             credit: Credit::new(rpc.witness),
             busy: now,
-            tried: BTreeSet::new(),
+            tried: BTreeMap::new(),
             claimed_arrival: None,
             arrived: false,
         };

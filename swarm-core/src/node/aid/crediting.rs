@@ -116,6 +116,7 @@ impl Aid {
             && asked.credit.relayed_pieces.insert(piece)
         {
             asked.credit.relayed += u64::from(layout.piece_size(piece));
+            asked.arrived = true;
         }
     }
 
@@ -205,7 +206,7 @@ impl Node {
             loan.reserved.remove(piece);
             loan.lapsed.remove(piece);
             loan.held.remove(piece);
-            loan.brought += size;
+            loan.gained(size);
             if !asked.credit.relayed_pieces.contains(piece) {
                 asked.credit.there += size;
             }

@@ -11,6 +11,9 @@ use std::net::SocketAddr;
 
 use super::asking::Stage;
 
+/// A way that did not work yet is tried again so often while its time lasts.
+const AGAIN: core::time::Duration = core::time::Duration::from_secs(10);
+
 impl Node {
     /// The asker's part: what this moment's way needs of us.
     pub(super) fn deliver(&mut self, key: HelpKey) {
@@ -25,22 +28,29 @@ impl Node {
         let Some(way) = delivery::turn(&asked.ways, now.since(begun)) else {
             return;
         };
-        let first = asked.tried.insert(way);
+        let due = asked
+            .tried
+            .get(&way)
+            .is_none_or(|at| now.since(*at) >= AGAIN);
+        if !due {
+            return;
+        }
+        asked.tried.insert(way, now);
         let (swarm, master, at) = (asked.swarm, asked.master, asked.at.clone());
         let online = self.aid.friends.get(&key.0).and_then(|f| f.online.as_ref());
         let known = online.is_some_and(|on| at.iter().any(|end| on.reached.contains(end)));
         match way {
-            Delivery::Rpc if first => {
+            Delivery::Rpc => {
                 if let Some(addr) = at.first() {
                     self.desk
                         .friends(FriendsOutput::Invite(master, swarm, *addr));
                 }
             }
-            Delivery::Introduced if first && !known && !at.is_empty() => {
+            Delivery::Introduced if !known && !at.is_empty() => {
                 self.desk.friends(FriendsOutput::Reach(key.0, at));
             }
-            Delivery::Relayed if first => self.dial_helper(key, &at),
-            Delivery::Rpc | Delivery::Introduced | Delivery::Dialled | Delivery::Relayed => {}
+            Delivery::Relayed => self.dial_helper(key, &at),
+            Delivery::Introduced | Delivery::Dialled => {}
         }
     }
 
@@ -77,7 +87,7 @@ impl Node {
                 continue;
             };
             let online = self.aid.friends.get(&key.0).and_then(|f| f.online.as_ref());
-            let Some(online) = online.filter(|_| asked.tried.contains(&Delivery::Introduced))
+            let Some(online) = online.filter(|_| asked.tried.contains_key(&Delivery::Introduced))
             else {
                 continue;
             };
@@ -113,7 +123,7 @@ impl Node {
         let Some(help) = self.aid.helps.get_mut(&key) else {
             return;
         };
-        let (Some(begun), Some(swarm)) = (help.begun, help.swarm) else {
+        let (Some(begun), Some(swarm)) = (help.placed, help.swarm) else {
             return;
         };
         let turn = delivery::turn(&help.ways, now.since(begun));
@@ -132,8 +142,11 @@ impl Node {
                 allowed: swarm.named_by(addr) == Some(PeerSource::User),
             };
             match self.aid.dials.try_dial(now, addr, friend.ip, known) {
-                Ok(()) => self.desk.out.push_back(Output::Dial(swarm.id, addr)),
-                Err(why) if help.refused_dials.insert(why) => {
+                Ok(()) => {
+                    help.dialled = true;
+                    self.desk.out.push_back(Output::Dial(swarm.id, addr));
+                }
+                Err(why) if !help.dialled && help.refused_dials.insert(why) => {
                     self.desk.friend_fired(key.0, FriendDefence::NoDial(why));
                 }
                 Err(_) => {}

@@ -31,6 +31,8 @@ pub(super) struct Help {
     pub(super) since: Timestamp,
     /// When the first piece was reserved.
     pub(super) begun: Option<Timestamp>,
+    /// When we were in the swarm: the ways of delivery are tried from then on.
+    pub(super) placed: Option<Timestamp>,
     pub(super) rate: u64,
     pub(super) room: u64,
     /// Reserved before the metadata was there.
@@ -40,6 +42,7 @@ pub(super) struct Help {
     pub(super) from: Option<SocketAddr>,
     pub(super) guest: Option<ConnId>,
     pub(super) confirmed: bool,
+    pub(super) dialled: bool,
     pub(super) refused_dials: BTreeSet<NoDial>,
     pub(super) served: Served,
 }
@@ -61,6 +64,9 @@ pub(super) struct Served {
     pub(super) told_bytes: u64,
     /// Since when it has been up against the window.
     pub(super) stuck: Option<Timestamp>,
+    pub(super) stuck_noted: bool,
+    /// What it would draw if it could, bytes/s.
+    pub(super) want: f64,
     pub(super) turn: Option<Turn>,
     pub(super) pool_dry: bool,
 }
@@ -132,6 +138,8 @@ impl Node {
                     ways: ways.clone(),
                     since: self.desk.now,
                     begun: None,
+                    placed: None,
+                    dialled: false,
                     rate: terms.rate,
                     room: terms.room,
                     waiting: BTreeSet::new(),
@@ -140,7 +148,10 @@ impl Node {
                     meta_asked: false,
                     confirmed: false,
                     refused_dials: BTreeSet::new(),
-                    served: Served::default(),
+                    served: Served {
+                        want: terms.rate as f64,
+                        ..Served::default()
+                    },
                 };
                 self.aid.helps.insert(key, help);
                 let offer = HelpMessage::Offer {
@@ -202,7 +213,7 @@ impl Node {
         };
         wants.push(Want {
             nearness: who.nearness,
-            standing: who.standing,
+            standing: who.at_risk(),
             rate: spare,
         });
         let turns = crate::policy::tit_for_tat::turns(&self.line(), &wants);
@@ -222,10 +233,8 @@ impl Node {
             help.begun = Some(now);
         }
         let count = u32::try_from(help.size.div_ceil(help.piece.max(1))).unwrap_or(u32::MAX);
-        let placed = help
-            .swarm
-            .and_then(|id| self.swarms.get(&id)?.aid.given.get(&key));
-        let mut standing = placed.map_or(help.waiting.len(), |errand| errand.pieces.len()) as u64;
+        let there = help.swarm.and_then(|id| self.swarms.get(&id));
+        let mut standing = there.map_or(help.waiting.len(), |swarm| swarm.errand_left(key)) as u64;
         let mut surplus = Vec::new();
         for piece in pieces {
             let fits = *piece < count && (standing + 1).saturating_mul(help.piece) <= help.room;
@@ -280,10 +289,27 @@ impl Node {
         help.swarm = Some(id);
         errand.pieces.extend(core::mem::take(&mut help.waiting));
         if first {
+            help.placed = Some(self.desk.now);
             self.desk.friends_note(FriendsNote::WeHelp(key.0, id));
+            let ready = HelpMessage::Progress {
+                id: key.1,
+                held: Vec::new(),
+                delivered: Vec::new(),
+                bytes: 0,
+            };
+            self.send(key.0, ready);
             self.review();
         }
         self.go_on(id);
+    }
+
+    /// A swarm is known, or known better.
+    pub(in crate::node) fn place_waiting(&mut self) {
+        let waits = |(key, help): (&HelpKey, &Help)| help.swarm.is_none().then_some(*key);
+        let keys: Vec<HelpKey> = self.aid.helps.iter().filter_map(waits).collect();
+        for key in keys {
+            self.place(key);
+        }
     }
 
     fn want_meta(&mut self, key: HelpKey, info_hash: [u8; 20]) {
@@ -362,6 +388,7 @@ impl Node {
         self.desk
             .friends_note(FriendsNote::Arrived(key.0, id, addr));
         self.say_arrived(key, addr);
+        self.take_turns();
         self.allow(key);
     }
 

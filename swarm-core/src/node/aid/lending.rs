@@ -16,9 +16,15 @@ const PATIENCE: u32 = 3;
 /// The reservations of one help.
 #[derive(Debug, Default)]
 pub(super) struct Loan {
-    pub(super) rate: u64,
+    /// What the helper offered, bytes/s.
+    offered: u64,
+    /// What it brings of what was lent, bytes/s, and the bytes since that was last reckoned.
+    pace: f64,
+    fresh: u64,
+    /// The best pace so far.
+    best: f64,
     room: u64,
-    /// When the first piece was reserved.
+    /// When it said that it is in the swarm: the ways of delivery are tried from then on.
     pub(super) begun: Option<Timestamp>,
     pub(super) reserved: BTreeSet<u32>,
     /// Of those, what the helper says it holds.
@@ -33,7 +39,7 @@ pub(super) struct Loan {
 
 impl Loan {
     pub(super) fn begin(&mut self, now: Timestamp, rate: u64, room: u64) {
-        (self.rate, self.room, self.progress) = (rate, room, now);
+        (self.offered, self.room, self.progress) = (rate, room, now);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -51,10 +57,45 @@ impl Loan {
         self.failures = 0;
     }
 
+    /// A second went by.
+    pub(super) fn roll(&mut self) {
+        let fresh = core::mem::take(&mut self.fresh) as f64;
+        self.pace += (fresh - self.pace) * 0.25;
+        self.best = self.best.max(self.pace);
+    }
+
+    /// A lent piece is with the master.
+    pub(super) fn gained(&mut self, bytes: u64) {
+        self.fresh += bytes;
+        self.brought += bytes;
+    }
+
+    /// The rate that its patience is reckoned by: the best seen, or what it offered.
+    fn rate(&self) -> u64 {
+        if self.best >= 1.0 {
+            self.best as u64
+        } else {
+            self.offered
+        }
+    }
+
     /// Takes a piece back; it stays creditable for a while.
     fn lapse(&mut self, now: Timestamp, piece: u32) {
         self.reserved.remove(&piece);
         self.lapsed.insert(piece, now + witness::LAPSED);
+    }
+}
+
+impl Asked {
+    /// What may be stolen of it: what it does not hold yet, or everything while it does not reach our master.
+    fn open(&self) -> Vec<u32> {
+        let loan = &self.loan;
+        let stays = |piece: &&u32| self.arrived && loan.held.contains(piece);
+        loan.reserved
+            .iter()
+            .filter(|p| !stays(p))
+            .copied()
+            .collect()
     }
 }
 
@@ -71,7 +112,7 @@ impl Node {
         };
         let loan = &mut asked.loan;
         let out = loan.reserved.len() as u64 * asked.piece;
-        let ahead = help::ahead(loan.room, loan.rate, asked.piece);
+        let ahead = help::ahead(loan.room, loan.pace as u64, asked.piece);
         let wanted = asked.want.saturating_sub(loan.brought);
         // Half of what is ahead may be used up before more is said: fewer, larger messages.
         let short = ahead
@@ -93,10 +134,9 @@ impl Node {
             loan.reserved.insert(*piece);
             loan.lapsed.remove(piece);
         }
-        if loan.begun.is_none() || out == 0 {
+        if out == 0 {
             loan.progress = now;
         }
-        loan.begun.get_or_insert(now);
         asked.busy = now;
         self.send(key.0, HelpMessage::Reserve { id: key.1, pieces });
     }
@@ -109,12 +149,14 @@ impl Node {
         };
         asked.credit.claim(bytes);
         let loan = &mut asked.loan;
+        loan.begun.get_or_insert(now);
         for piece in held {
             let ours = loan.reserved.contains(piece) || loan.lapsed.contains_key(piece);
             if ours && loan.held.insert(*piece) {
                 loan.moved(now);
             }
         }
+        self.deliver(key);
     }
 
     /// Without progress for too long, what the helper has is taken back. What it holds waits until every way of delivery
@@ -128,7 +170,7 @@ impl Node {
         let loan = &mut asked.loan;
         loan.held
             .retain(|piece| loan.reserved.contains(piece) || loan.lapsed.contains_key(piece));
-        let patience = help::patience(asked.piece, loan.rate);
+        let patience = help::patience(asked.piece, loan.rate());
         if loan.reserved.is_empty() || now.since(loan.progress) < patience {
             return;
         }
@@ -185,7 +227,8 @@ impl Node {
         }
     }
 
-    /// Where nothing is left to lend or to fetch, half of what the slowest helper has not begun goes to who is idle.
+    /// Where nothing is left to lend or to fetch, half of what the slowest helper has not begun goes to who is idle; of one
+    /// that does not reach our master, half of all it has.
     pub(super) fn steal(&mut self) {
         let swarms: BTreeSet<SwarmId> = self.aid.asked.values().map(|asked| asked.swarm).collect();
         for id in swarms {
@@ -195,16 +238,16 @@ impl Node {
             if swarm.fetching > 0 || !swarm.lendable(0).is_empty() {
                 continue;
             }
-            let open = |asked: &Asked| asked.loan.reserved.difference(&asked.loan.held).count();
             let slowest = self
                 .aid
                 .asked
                 .iter()
                 .filter(|(_, asked)| asked.swarm == id && asked.stage == Stage::Running)
                 .map(|(key, asked)| {
-                    let pace = asked.loan.rate.max(1);
-                    let count = help::steals(open(asked), asked.piece, pace);
-                    (open(asked) as u64 * asked.piece / pace, count, *key)
+                    let pace = (asked.loan.pace as u64).max(1);
+                    let open = asked.open().len();
+                    let count = help::steals(open, asked.piece, pace);
+                    (open as u64 * asked.piece / pace, count, *key)
                 })
                 .filter(|(_, count, _)| *count > 0)
                 .max();
@@ -215,8 +258,8 @@ impl Node {
                 continue;
             };
             let now = self.desk.now;
+            let mut open = asked.open();
             let loan = &mut asked.loan;
-            let mut open: Vec<u32> = loan.reserved.difference(&loan.held).copied().collect();
             let last = open.split_off(open.len().saturating_sub(count));
             last.iter().for_each(|piece| loan.lapse(now, *piece));
             self.release_to(key, last);

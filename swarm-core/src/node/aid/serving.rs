@@ -9,10 +9,34 @@ use crate::policy::help;
 use crate::policy::tit_for_tat::{self, Line, Nearness, Turn, Want};
 use core::time::Duration;
 
+use super::helping::Help;
+
+/// Part of the line that counts as full.
+const FULL: f64 = 0.85;
 /// Against the window for so long, the help ends: the friend does not sign.
 const UNPAID: Duration = Duration::from_secs(60);
+/// Against it for so long, that is worth a word: signatures take a moment.
+const STUCK: Duration = Duration::from_secs(5);
 /// With nothing reserved for so long, the help ends.
 const FORGOTTEN: Duration = Duration::from_secs(300);
+
+impl Help {
+    /// What it would draw if it could. On a line that is not full it draws what it can; on a full one it may want more than
+    /// it gets: if it takes all that it was thought to want, a quarter more.
+    fn reckon(&mut self, full: bool) {
+        let (served, most) = (&mut self.served, self.rate as f64);
+        let serves = matches!(served.turn, Some(Turn::Serve(_)));
+        if !serves || self.guest.is_none() {
+            return;
+        }
+        if !full {
+            served.want += (served.rate * 1.25 - served.want) * 0.2;
+        } else if served.rate >= served.want * 0.9 {
+            served.want *= 1.25;
+        }
+        served.want = served.want.clamp(most / 16.0, most);
+    }
+}
 
 impl Node {
     /// The line as friends see it.
@@ -32,29 +56,23 @@ impl Node {
         }
     }
 
-    /// Who draws on the line, and how much: what a help drew of late with some to spare, or what was offered.
+    /// Who draws on the line, and how much it would: nothing before its guest came.
     pub(super) fn wants(&self) -> (Vec<HelpKey>, Vec<Want>) {
         let running = self
             .aid
             .helps
             .iter()
             .filter(|(_, help)| help.begun.is_some());
-        let want = |(key, help): (&HelpKey, &super::helping::Help)| {
+        let want = |(key, help): (&HelpKey, &Help)| {
             let friend = self.aid.friends.get(&key.0)?;
-            let served = help
-                .served
-                .turn
-                .is_some_and(|turn| matches!(turn, Turn::Serve(_)));
-            let drew = help.served.rate * 1.25;
-            let steady = served && drew > 0.0 && help.served.delivered > 4 * help.piece;
-            let rate = if steady {
-                (drew as u64).min(help.rate)
+            let rate = if help.guest.is_some() {
+                help.served.want as u64
             } else {
-                help.rate
+                0
             };
             let want = Want {
                 nearness: friend.nearness,
-                standing: friend.standing,
+                standing: friend.at_risk(),
                 rate: rate.max(1),
             };
             Some((*key, want))
@@ -66,6 +84,7 @@ impl Node {
     pub(super) fn tick_helps(&mut self) {
         let now = self.desk.now;
         self.aid.pool.refill(now, self.desk.capacity() as u64);
+        let full = self.desk.up.rate >= self.desk.capacity() * FULL;
         let keys: Vec<HelpKey> = self.aid.helps.keys().copied().collect();
         for key in &keys {
             self.place(*key);
@@ -74,6 +93,7 @@ impl Node {
                 let fresh = help.served.delivered - help.served.last_bytes;
                 help.served.last_bytes = help.served.delivered;
                 help.served.rate += (fresh as f64 - help.served.rate) * 0.2;
+                help.reckon(full);
             }
         }
         self.take_turns();
@@ -87,7 +107,7 @@ impl Node {
         self.settle_old();
     }
 
-    fn take_turns(&mut self) {
+    pub(super) fn take_turns(&mut self) {
         let (keys, wants) = self.wants();
         let turns = tit_for_tat::turns(&self.line(), &wants);
         for (key, turn) in keys.into_iter().zip(turns) {
@@ -142,6 +162,9 @@ impl Node {
     pub(super) fn allow(&mut self, key: HelpKey) {
         self.count_served(key);
         let now = self.desk.now;
+        // All helps of one friend share its window.
+        let of = |(other, help): &(&HelpKey, &Help)| other.0 == key.0 && help.begun.is_some();
+        let together = self.aid.helps.iter().filter(of).count().max(1) as u64;
         let Some(help) = self.aid.helps.get_mut(&key) else {
             return;
         };
@@ -155,26 +178,33 @@ impl Node {
         let Some(conn) = swarm.aid.given.get(&key).and_then(|errand| errand.conn) else {
             return;
         };
-        let pending = swarm
-            .peers
-            .get(&conn)
-            .map_or(0, |peer| swarm.pending_to(peer));
+        let sent = swarm.peers.get(&conn).map_or(0, |peer| peer.up.total);
         let served = &mut help.served;
         let window =
             tit_for_tat::window(self.aid.limits.window, served.rate as u64).max(help.piece);
-        let room = window.saturating_sub(served.unsigned());
+        let owes = tit_for_tat::unsigned_room(&friend.at_risk(), window) / together;
+        let room = owes.saturating_sub(served.unsigned());
         let mut allow = if help.confirmed {
             room
         } else {
             help.piece.saturating_sub(served.delivered)
         };
-        if !matches!(served.turn, None | Some(Turn::Serve(_))) {
-            allow = 0;
+        let trickles = served.turn == Some(Turn::Trickle);
+        match served.turn {
+            None | Some(Turn::Serve(_)) => {}
+            Some(Turn::Trickle) => allow = allow.min(help.piece),
+            Some(Turn::Rank | Turn::Ceiling | Turn::Refused) => allow = 0,
         }
         if friend.nearness == Nearness::Acquaintance {
             let lacks = (served.delivered + allow).saturating_sub(served.drawn);
             let network = friend.online.as_ref().map(|online| online.network);
-            let got = network.map_or(0, |tag| self.aid.pool.draw(tag, lacks));
+            let got = network.map_or(0, |tag| {
+                if trickles {
+                    self.aid.pool.draw_trickle(tag, lacks)
+                } else {
+                    self.aid.pool.draw(tag, lacks)
+                }
+            });
             served.drawn += got;
             allow = allow.min(served.drawn.saturating_sub(served.delivered));
             let dry = got < lacks && allow < help.piece;
@@ -183,15 +213,14 @@ impl Node {
             }
             served.pool_dry = dry;
         }
-        let full = room < help.piece.max(pending);
-        if full && served.stuck.is_none() {
-            self.desk.friend_fired(key.0, FriendDefence::Window);
+        let full = room < help.piece;
+        if !full {
+            (served.stuck, served.stuck_noted) = (None, false);
+        } else if served.stuck.is_none() {
             served.stuck = Some(now);
-        } else if !full {
-            served.stuck = None;
         }
         if let Some(errand) = swarm.aid.given.get_mut(&key) {
-            errand.allow = allow;
+            errand.until = sent.saturating_add(allow);
         }
         swarm.offer(&mut self.desk, conn);
     }
@@ -202,7 +231,7 @@ impl Node {
         let Some(help) = self.aid.helps.get_mut(&key).filter(|h| h.from.is_none()) else {
             return;
         };
-        let (Some(begun), Some(id)) = (help.begun, help.swarm) else {
+        let (Some(begun), Some(id)) = (help.placed, help.swarm) else {
             return;
         };
         let Some(swarm) = self.swarms.get_mut(&id) else {
@@ -282,7 +311,11 @@ impl Node {
         if !idle {
             help.since = now;
         }
-        if help.served.stuck.is_some_and(|at| now.since(at) >= UNPAID) {
+        let stuck = help.served.stuck.map_or(Duration::ZERO, |at| now.since(at));
+        if stuck >= STUCK && !core::mem::replace(&mut help.served.stuck_noted, true) {
+            self.desk.friend_fired(key.0, FriendDefence::Window);
+        }
+        if stuck >= UNPAID {
             self.end_help(key, Some(StopReason::Unpaid));
         } else if now.since(help.since) >= FORGOTTEN {
             self.end_help(key, Some(StopReason::Leaving));

@@ -109,8 +109,10 @@ fn disputed_lowers_the_rank_and_refuses_past_a_quarter_and_a_window() {
         disputed,
         ..Standing::default()
     };
-    assert!(!refused(&with(4 * MIB, 4 * MIB), 4 * MIB), "one window");
-    assert!(refused(&with(8 * MIB, 4 * MIB + 1), 4 * MIB));
+    assert!(!refused(&with(4 * MIB, 4 * MIB - 1), 4 * MIB));
+    assert!(refused(&with(4 * MIB, 4 * MIB), 4 * MIB), "one window");
+    assert_eq!(unsigned_room(&with(9 * MIB, 3 * MIB), 4 * MIB), MIB);
+    assert_eq!(unsigned_room(&with(100 * MIB, 3 * MIB), 4 * MIB), 4 * MIB);
     assert!(!refused(&with(100 * MIB, 20 * MIB), 4 * MIB), "a fifth");
     assert!(refused(&with(100 * MIB, 26 * MIB), 4 * MIB));
     assert_eq!(
@@ -127,7 +129,7 @@ proptest! {
             .iter()
             .map(|turn| match turn {
                 Turn::Serve(rate) => *rate,
-                Turn::Rank | Turn::Ceiling | Turn::Refused => 0,
+                Turn::Trickle | Turn::Rank | Turn::Ceiling | Turn::Refused => 0,
             })
             .sum();
         prop_assert!(given <= spare);
@@ -157,7 +159,7 @@ proptest! {
         let total: u64 = wants.iter().map(|want| want.rate).sum();
         let line = Line { spare: total + LINE.capacity, capacity: LINE.capacity, ..LINE };
         for (want, turn) in wants.iter().zip(turns(&line, &wants)) {
-            let waits = matches!(turn, Turn::Rank | Turn::Ceiling);
+            let waits = matches!(turn, Turn::Trickle | Turn::Rank | Turn::Ceiling);
             prop_assert!(!waits, "{want:?} {turn:?}");
         }
     }

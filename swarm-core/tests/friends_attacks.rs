@@ -1,0 +1,570 @@
+//! Attacks on one brain by what friends say to it. Rows P… are those of the project's list of attacks.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, missing_docs, unreachable_pub)]
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+use swarm_core::io::friends::{
+    Ask, FriendDefence, FriendFact, FriendId, FriendsInput, FriendsLimits, FriendsMode,
+    FriendsNote, FriendsOutput, HelpId, HelpMessage, MasterPeer, RpcPowers, StopReason,
+    WitnessKind,
+};
+use swarm_core::io::{
+    ConnFact, ConnId, Geometry, Hold, Input, Limits, MasterFact, MasterId, Note, Origin, Output,
+    PeerSource, SwarmFact, SwarmId,
+};
+use swarm_core::node::Node;
+use swarm_core::params::Params;
+use swarm_core::policy::delivery::Delivery;
+use swarm_core::policy::friend_dial::NoDial;
+use swarm_core::policy::help::Decline;
+use swarm_core::policy::pool::NetworkTag;
+use swarm_core::policy::tit_for_tat::{Nearness, Standing};
+use swarm_core::time::Timestamp;
+
+const PIECE: u32 = 65_536;
+const PIECES: u32 = 64;
+const HASH: [u8; 20] = [7; 20];
+const SWARM: SwarmId = SwarmId(1);
+
+struct Desk {
+    node: Node,
+    now: u64,
+    out: Vec<FriendsOutput>,
+    notes: Vec<FriendsNote>,
+    dials: Vec<SocketAddr>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let limits = Limits {
+            upload: Some(1 << 20),
+            download: None,
+            connections: 100,
+            cache: 64 << 20,
+            cache_memory: 64 << 20,
+            repeat: false,
+            max_swarms: 0,
+        };
+        let mut params = Params::new(limits, *b"-BS0100-ourselves!!!");
+        params.friends = FriendsLimits {
+            mode: FriendsMode::Known,
+            ..FriendsLimits::default()
+        };
+        Self {
+            node: Node::new(params, 1),
+            now: 0,
+            out: Vec::new(),
+            notes: Vec::new(),
+            dials: Vec::new(),
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.node.handle(Timestamp::from_millis(self.now), input);
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Friends(output) => self.out.push(output),
+                Output::Note(Note::Friends(note)) => self.notes.push(note),
+                Output::Dial(_, addr) => self.dials.push(addr),
+                Output::Order(..)
+                | Output::Join(_)
+                | Output::Leave(_)
+                | Output::Forget(_)
+                | Output::Scrape(_)
+                | Output::WantPeers(_)
+                | Output::Left(..)
+                | Output::Retire(..)
+                | Output::Rates(_)
+                | Output::Note(_) => {}
+            }
+        }
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now += 1000;
+            self.feed(Input::Timer);
+        }
+    }
+
+    fn fact(&mut self, friend: u32, fact: FriendFact) {
+        self.feed(Input::Friends(FriendsInput::Friend(FriendId(friend), fact)));
+    }
+
+    fn says(&mut self, friend: u32, message: HelpMessage) {
+        self.fact(friend, FriendFact::Message(message));
+    }
+
+    fn friend(&mut self, friend: u32, standing: Standing) {
+        self.fact(
+            friend,
+            FriendFact::Known {
+                nearness: Nearness::Friend,
+                standing,
+            },
+        );
+        let host = [198, 18, 1, u8::try_from(friend).expect("few")];
+        self.fact(
+            friend,
+            FriendFact::Online {
+                smaller: true,
+                ip: host.into(),
+                network: NetworkTag(1),
+                endpoint: Some(SocketAddr::from((host, 6881))),
+            },
+        );
+    }
+
+    fn synced(&mut self, friend: u32, given: u64, received: u64) {
+        self.friend(friend, Standing::default());
+        self.fact(friend, FriendFact::Synced { given, received });
+    }
+
+    fn known(&mut self, origin: Origin, private: bool) {
+        let fact = SwarmFact::Known {
+            info_hash: HASH,
+            name: "t".into(),
+            geometry: Some(Geometry {
+                piece_length: PIECE,
+                total: u64::from(PIECES * PIECE),
+            }),
+            private,
+            hold: Hold::Cache,
+            origin,
+            pinned: false,
+        };
+        self.feed(Input::Swarm(SWARM, fact));
+    }
+
+    /// A master that lacks everything, and a seed that has it.
+    fn needy_master(&mut self, private: bool) {
+        let master = SocketAddr::from(([198, 18, 0, 2], 51413));
+        let configured = MasterFact::Configured {
+            name: "home".into(),
+            share: 0.5,
+            slave_key: 1,
+        };
+        self.feed(Input::Master(MasterId(1), configured));
+        self.feed(Input::Master(
+            MasterId(1),
+            MasterFact::Resolved(vec![master]),
+        ));
+        self.known(Origin::Master(MasterId(1)), private);
+        let seed = SocketAddr::from(([198, 19, 0, 1], 6881));
+        for (id, addr, set) in [
+            (1, master, ConnFact::HaveNone),
+            (2, seed, ConnFact::HaveAll),
+        ] {
+            let connected = ConnFact::Connected {
+                swarm: SWARM,
+                addr,
+                incoming: false,
+                peer_id: [u8::try_from(id).expect("few"); 20],
+                fast: true,
+                extended: true,
+            };
+            self.feed(Input::Conn(ConnId(id), vec![connected, set]));
+        }
+        let powers = RpcPowers {
+            dials: true,
+            witness: WitnessKind::Bytes,
+        };
+        self.feed(Input::Friends(FriendsInput::Rpc(MasterId(1), powers)));
+    }
+
+    fn sent(&self, test: impl Fn(&HelpMessage) -> bool) -> usize {
+        let is = |out: &&FriendsOutput| matches!(out, FriendsOutput::Send(_, m) if test(m));
+        self.out.iter().filter(is).count()
+    }
+
+    fn fired(&self, test: impl Fn(&FriendDefence) -> bool) -> usize {
+        let is = |note: &&FriendsNote| matches!(note, FriendsNote::Fired(_, why) if test(why));
+        self.notes.iter().filter(is).count()
+    }
+}
+
+fn ask(id: u32, master: &str) -> HelpMessage {
+    HelpMessage::Ask(Ask {
+        id: HelpId(id),
+        info_hash: HASH,
+        size: u64::from(PIECES * PIECE),
+        piece_length: PIECE,
+        wanted: 1 << 20,
+        master: vec![master.parse().expect("an address")],
+        deliveries: vec![Delivery::Dialled],
+        private: false,
+    })
+}
+
+fn reserve(id: u32, pieces: std::ops::Range<u32>) -> HelpMessage {
+    HelpMessage::Reserve {
+        id: HelpId(id),
+        pieces: pieces.collect(),
+    }
+}
+
+/// Fifty friends name one victim; `named`: a tracker names it, too.
+fn fifty(victim: &str, named: bool) -> Desk {
+    let mut desk = Desk::new();
+    desk.known(Origin::User, false);
+    if named {
+        let addr = victim.parse().expect("an address");
+        desk.feed(Input::Swarm(
+            SWARM,
+            SwarmFact::Peers(vec![addr], PeerSource::Tracker),
+        ));
+        // As a peer it is dialled by the rules for peers: that is not what is tested here.
+        desk.wait(1);
+        desk.dials.clear();
+    }
+    for friend in 1..=50 {
+        desk.synced(friend, 0, 0);
+    }
+    for round in 0..20 {
+        for friend in 1..=50 {
+            desk.says(friend, ask(2 * round, victim));
+            desk.says(friend, reserve(2 * round, 0..4));
+        }
+        desk.wait(60);
+        for friend in 1..=50 {
+            let why = StopReason::Done;
+            desk.says(
+                friend,
+                HelpMessage::Stop {
+                    id: HelpId(2 * round),
+                    why,
+                },
+            );
+        }
+    }
+    desk
+}
+
+#[test]
+fn p16_fifty_friends_aim_at_nobody() {
+    for victim in [
+        "203.0.113.7:80",
+        "203.0.113.7:6881",
+        "198.18.9.9:8080",
+        "127.0.0.1:6881",
+        "192.168.1.1:6881",
+    ] {
+        let desk = fifty(victim, false);
+        assert_eq!(desk.dials, [], "{victim}");
+        assert!(
+            desk.fired(|why| matches!(why, FriendDefence::NoDial(_))) >= 20,
+            "{victim}"
+        );
+    }
+}
+
+#[test]
+fn p16_what_a_tracker_names_too_is_tried_once_in_ten_minutes_over_all_friends() {
+    let desk = fifty("198.18.9.9:8080", true);
+    let victim: SocketAddr = "198.18.9.9:8080".parse().expect("an address");
+    // In 1,200 s: by the friends' rule at 0 and 600 s, and by the swarm's own back-off for peers, which is not theirs.
+    let peers = fifty_nobody_asks("198.18.9.9:8080");
+    let tries = desk.dials.iter().filter(|addr| **addr == victim).count();
+    assert!(
+        tries >= peers + 1 && tries <= peers + 2,
+        "{tries}, {peers} as a peer"
+    );
+    assert!(desk.fired(|why| matches!(why, FriendDefence::NoDial(NoDial::TooSoon))) > 0);
+}
+
+fn fifty_nobody_asks(victim: &str) -> usize {
+    let mut desk = Desk::new();
+    desk.known(Origin::User, false);
+    let addr = victim.parse().expect("an address");
+    desk.feed(Input::Swarm(
+        SWARM,
+        SwarmFact::Peers(vec![addr], PeerSource::Tracker),
+    ));
+    desk.wait(1);
+    desk.dials.clear();
+    desk.wait(1200);
+    desk.dials.len()
+}
+
+#[test]
+fn p17_one_need_asks_at_most_sixteen_and_an_ask_is_not_passed_on() {
+    let mut desk = Desk::new();
+    for friend in 1..=40 {
+        desk.synced(friend, 0, 0);
+    }
+    desk.says(40, ask(0, "198.18.1.40:51413"));
+    desk.wait(60);
+    assert_eq!(desk.sent(|m| matches!(m, HelpMessage::Ask(_))), 0);
+    desk.needy_master(false);
+    desk.wait(15);
+    assert_eq!(desk.sent(|m| matches!(m, HelpMessage::Ask(_))), 16);
+}
+
+#[test]
+fn p18_nothing_of_a_private_torrent_goes_to_friends() {
+    let mut desk = Desk::new();
+    for friend in 1..=3 {
+        desk.synced(friend, 0, 0);
+    }
+    desk.needy_master(true);
+    desk.wait(120);
+    desk.feed(Input::Friends(FriendsInput::Ask(SWARM, None)));
+    desk.wait(5);
+    assert_eq!(desk.out, []);
+    assert!(desk.fired(|why| *why == FriendDefence::Private) > 0);
+    let HelpMessage::Ask(theirs) = ask(1, "198.18.1.1:51413") else {
+        unreachable!("an ask")
+    };
+    let hidden = Ask {
+        private: false,
+        ..theirs.clone()
+    };
+    for (id, theirs) in [
+        (
+            1,
+            Ask {
+                private: true,
+                info_hash: [8; 20],
+                ..theirs
+            },
+        ),
+        (3, hidden),
+    ] {
+        desk.says(
+            1,
+            HelpMessage::Ask(Ask {
+                id: HelpId(id),
+                ..theirs
+            }),
+        );
+        let why = Decline::Private;
+        assert_eq!(
+            desk.out.pop(),
+            Some(FriendsOutput::Send(
+                FriendId(1),
+                HelpMessage::Decline {
+                    id: HelpId(id),
+                    why
+                }
+            ))
+        );
+    }
+}
+
+#[test]
+fn p24_reservations_beyond_the_room_and_pieces_that_do_not_exist_are_sent_back() {
+    let mut desk = Desk::new();
+    desk.synced(1, 0, 0);
+    desk.says(1, ask(1, "198.18.1.1:51413"));
+    let room = desk.out.iter().find_map(|out| match out {
+        FriendsOutput::Send(_, HelpMessage::Offer { room, .. }) => Some(*room),
+        _ => None,
+    });
+    let room = u32::try_from(room.expect("an offer")).expect("small") / PIECE;
+    desk.says(1, reserve(1, 0..room + 10_000));
+    let back = desk.out.iter().find_map(|out| match out {
+        FriendsOutput::Send(_, HelpMessage::Release { pieces, .. }) => Some(pieces.len()),
+        _ => None,
+    });
+    assert!(back >= Some(10_000), "{back:?}");
+    assert_eq!(desk.fired(|why| *why == FriendDefence::OverRoom), 1);
+    desk.says(1, reserve(77, 0..4));
+    assert_eq!(desk.fired(|why| *why == FriendDefence::OutOfTurn), 1);
+}
+
+/// Runs a help in which the master's RPC sees `bytes` from the helper for pieces that the master has by then.
+fn helped(desk: &mut Desk, bytes: u64) {
+    desk.needy_master(false);
+    desk.wait(12);
+    let id = desk.out.iter().find_map(|out| match out {
+        FriendsOutput::Send(_, HelpMessage::Ask(ask)) => Some(ask.id),
+        _ => None,
+    });
+    let id = id.expect("asked");
+    let at = SocketAddr::from(([198, 18, 1, 1], 6881));
+    let offer = HelpMessage::Offer {
+        id,
+        rate: 1 << 20,
+        room: 1 << 30,
+        deliveries: vec![Delivery::Rpc],
+        at: vec![at],
+    };
+    desk.says(1, offer);
+    let look = |value| {
+        let peers = vec![MasterPeer { addr: at, value }];
+        Input::Friends(FriendsInput::MasterPeers(SWARM, MasterId(1), peers))
+    };
+    desk.feed(look(0));
+    let lent: Vec<u32> = desk
+        .out
+        .iter()
+        .flat_map(|out| match out {
+            FriendsOutput::Send(_, HelpMessage::Reserve { pieces, .. }) => pieces.clone(),
+            _ => Vec::new(),
+        })
+        .collect();
+    let haves = lent.iter().map(|piece| ConnFact::Have(*piece)).collect();
+    desk.feed(Input::Conn(ConnId(1), haves));
+    desk.feed(look(bytes));
+    desk.wait(3);
+}
+
+fn signatures(desk: &Desk) -> Vec<u64> {
+    let signs = desk.out.iter().filter_map(|out| match out {
+        FriendsOutput::Sign(_, total) => Some(*total),
+        _ => None,
+    });
+    signs.collect()
+}
+
+#[test]
+fn p7_after_a_restore_the_larger_signature_is_adopted_before_anything_is_signed() {
+    let mut desk = Desk::new();
+    desk.synced(1, 0, 1_000_000_000);
+    helped(&mut desk, 100_000);
+    assert_eq!(signatures(&desk), [1_000_100_000]);
+    // Not synced: nothing is even asked for, and nothing signed.
+    let mut unsynced = Desk::new();
+    unsynced.friend(1, Standing::default());
+    unsynced.needy_master(false);
+    unsynced.wait(60);
+    assert_eq!(unsynced.out, []);
+}
+
+#[test]
+fn p8_a_friend_that_lost_its_ledger_owes_what_it_signed() {
+    let mut desk = Desk::new();
+    desk.friend(
+        1,
+        Standing {
+            given: 5000,
+            ..Standing::default()
+        },
+    );
+    desk.fact(
+        1,
+        FriendFact::Synced {
+            given: 0,
+            received: 0,
+        },
+    );
+    desk.fact(1, FriendFact::Iou(10));
+    assert_eq!(desk.node.view().aid.friends[0].standing.given, 5000);
+    assert_eq!(desk.fired(|why| *why == FriendDefence::StaleIou), 1);
+}
+
+#[test]
+fn p10_a_total_that_cannot_grow_is_not_signed() {
+    let mut desk = Desk::new();
+    desk.synced(1, 0, i64::MAX.unsigned_abs() - 10);
+    helped(&mut desk, 100_000);
+    assert_eq!(signatures(&desk), Vec::<u64>::new());
+    assert_eq!(desk.fired(|why| *why == FriendDefence::TotalFull), 1);
+}
+
+/// A helper that names the address of a busy seed as its own is not credited with what comes from there.
+#[test]
+fn an_address_that_a_helper_only_names_is_no_evidence() {
+    let mut desk = Desk::new();
+    desk.synced(1, 0, 0);
+    helped(&mut desk, 0);
+    let seed = SocketAddr::from(([198, 19, 0, 1], 6881));
+    for value in [0, 1 << 20, 2 << 20] {
+        let peers = vec![MasterPeer { addr: seed, value }];
+        desk.feed(Input::Friends(FriendsInput::MasterPeers(
+            SWARM,
+            MasterId(1),
+            peers,
+        )));
+        desk.wait(2);
+    }
+    assert_eq!(signatures(&desk), Vec::<u64>::new());
+}
+
+fn message() -> impl Strategy<Value = HelpMessage> {
+    let id = || (0u32..6).prop_map(HelpId);
+    let pieces = || prop::collection::vec(prop_oneof![0u32..80, any::<u32>()], 0..40);
+    let addr = || any::<([u8; 4], u16)>().prop_map(SocketAddr::from);
+    prop_oneof![
+        (
+            0u32..6,
+            any::<u64>(),
+            any::<u32>(),
+            any::<u64>(),
+            any::<bool>()
+        )
+            .prop_map(|(id, size, piece_length, wanted, plain)| {
+                let HelpMessage::Ask(plainly) = ask(id, "198.18.1.1:51413") else {
+                    unreachable!("an ask")
+                };
+                HelpMessage::Ask(if plain {
+                    plainly
+                } else {
+                    Ask {
+                        size,
+                        piece_length,
+                        wanted,
+                        ..plainly
+                    }
+                })
+            }),
+        (id(), any::<u64>(), any::<u64>(), addr()).prop_map(|(id, rate, room, at)| {
+            HelpMessage::Offer {
+                id,
+                rate,
+                room,
+                deliveries: vec![Delivery::Rpc, Delivery::Relayed],
+                at: vec![at],
+            }
+        }),
+        id().prop_map(|id| HelpMessage::Decline {
+            id,
+            why: Decline::Busy
+        }),
+        (id(), pieces()).prop_map(|(id, pieces)| HelpMessage::Reserve { id, pieces }),
+        (id(), pieces(), any::<u64>()).prop_map(|(id, held, bytes)| HelpMessage::Progress {
+            id,
+            delivered: held.clone(),
+            held,
+            bytes
+        }),
+        (id(), pieces()).prop_map(|(id, pieces)| HelpMessage::Release { id, pieces }),
+        (id(), addr()).prop_map(|(id, from)| HelpMessage::Arrived { id, from }),
+        id().prop_map(|id| HelpMessage::Stop {
+            id,
+            why: StopReason::Done
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Whatever friends say, in whatever order: no panic, no total that falls, nothing signed without evidence, and the
+    /// same again for the same words.
+    #[test]
+    fn any_words_in_any_order(words in prop::collection::vec((1u32..4, message(), 0u64..12, any::<u64>()), 0..60)) {
+        let run = || {
+            let mut desk = Desk::new();
+            for friend in 1..4 {
+                desk.synced(friend, 0, 0);
+            }
+            desk.needy_master(false);
+            let mut given = [0u64; 4];
+            for (friend, message, wait, total) in &words {
+                desk.says(*friend, message.clone());
+                desk.fact(*friend, FriendFact::Iou(total >> 1));
+                desk.wait(*wait);
+                for view in &desk.node.view().aid.friends {
+                    let before = &mut given[view.id.0 as usize];
+                    assert!(view.standing.given >= *before);
+                    *before = view.standing.given;
+                }
+            }
+            assert_eq!(signatures(&desk), Vec::<u64>::new());
+            (desk.out, desk.notes)
+        };
+        prop_assert_eq!(run(), run());
+    }
+}

@@ -1,0 +1,90 @@
+//! Help between friends, from the ask to the last IOU: several brains in virtual time, exchanging their own messages.
+#![forbid(unsafe_code)]
+#![allow(clippy::expect_used, missing_docs, unreachable_pub)]
+
+#[path = "support/hub/mod.rs"]
+mod hub;
+
+use hub::{KIB, MIB, Meeting, PIECE, Plan, World, limits};
+use swarm_core::io::friends::FriendsNote;
+use swarm_core::policy::tit_for_tat::Nearness;
+
+const WANTS: u32 = 128;
+
+/// Slave 0 has a master that wants 32 MiB and a swarm that gives it 256 KiB/s; so has each of its friends.
+fn with_friends(count: usize, meeting: Meeting, seed: u64) -> World {
+    let plan = Plan {
+        supply: 256 * KIB,
+        line: 2 * MIB,
+        ..Plan::default()
+    };
+    let asker = Plan {
+        wants: WANTS,
+        ..plan.clone()
+    };
+    let mut plans = vec![plan; count + 1];
+    plans[0] = asker;
+    let mut world = World::new(plans, meeting, limits(), seed);
+    (1..=count).for_each(|i| world.befriend(0, i, Nearness::Friend));
+    world
+}
+
+fn seconds(count: usize, meeting: Meeting) -> f64 {
+    let mut world = with_friends(count, meeting, 1);
+    assert!(
+        world.run_until(600.0, |w| w.done(0).is_some()),
+        "{count} {meeting:?}"
+    );
+    // The last signatures.
+    let end = world.t + 40.0;
+    world.run_until(end, |_| false);
+    for i in 1..=count {
+        let gave = world.slaves[i].gave.get(&0).copied().unwrap_or(0);
+        let there = world.slaves[i].standing(0);
+        let here = world.slaves[0].standing(i);
+        assert_eq!(there.given, here.received, "{meeting:?}");
+        assert!(
+            there.given.abs_diff(gave) <= PIECE,
+            "{meeting:?}: {i} gave {gave}, {there:?}"
+        );
+        assert!(gave > 0, "{meeting:?}: {i} helped");
+    }
+    world.done(0).expect("done")
+}
+
+/// Fetched at 256 KiB/s, 32 MiB take 128 s. Six friends bring six times as much besides, less the first ten seconds, in
+/// which a master's gain says nothing.
+#[test]
+fn with_six_friends_it_is_over_three_times_as_fast_whichever_way_they_meet() {
+    let alone = seconds(0, Meeting::Rpc);
+    for meeting in [
+        Meeting::Rpc,
+        Meeting::Introduced,
+        Meeting::Dialled,
+        Meeting::Relayed,
+    ] {
+        let helped = seconds(6, meeting);
+        assert!(
+            helped * 3.0 < alone,
+            "{meeting:?}: {helped} s, alone {alone} s"
+        );
+    }
+}
+
+#[test]
+fn nobody_is_asked_while_the_master_is_not_short() {
+    let plan = Plan {
+        wants: 8,
+        supply: 4 * MIB,
+        ..Plan::default()
+    };
+    let mut world = World::new(vec![plan.clone(), plan], Meeting::Rpc, limits(), 1);
+    world.befriend(0, 1, Nearness::Friend);
+    assert!(world.run_until(30.0, |w| w.done(0).is_some()));
+    for slave in &world.slaves {
+        assert_eq!(
+            slave.noted(|note| matches!(note, FriendsNote::Asked(..))),
+            0
+        );
+    }
+}
