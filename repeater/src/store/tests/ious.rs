@@ -304,7 +304,7 @@ fn an_iou_that_does_not_stand_up_is_put_aside_and_counted() {
     ::metrics::with_local_recorder(&recorder, || {
         let (store, _) = Store::open(dir.path()).unwrap();
         let mut bytes = store.raw_rows(IOUS)[0].1.clone();
-        let at = bytes.len() - 40;
+        let at = bytes.len() - 60;
         bytes[at] ^= 1;
         let key = (IOUS, Far::key().as_bytes().to_vec());
         store.change(key, Some(bytes.clone())).unwrap();
