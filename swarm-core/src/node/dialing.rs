@@ -47,7 +47,7 @@ impl Swarm {
 
     /// Dials as many addresses as the policy and `budget` connections allow; returns how many.
     pub(crate) fn dial(&mut self, desk: &mut Desk, budget: usize, masters: &[SocketAddr]) -> usize {
-        if !self.joined() || desk.paused {
+        if !self.joined() || desk.stopped() {
             return 0;
         }
         let under_way = self
@@ -143,7 +143,7 @@ impl Swarm {
     pub(crate) fn dial_master(&mut self, desk: &mut Desk, id: MasterId, addrs: &[SocketAddr]) {
         // Without the geometry too: the master may be the one that has the metadata.
         let ours = self.hold == crate::io::Hold::Cache;
-        if !self.joined() || !ours || desk.paused || addrs.is_empty() {
+        if !self.joined() || !ours || desk.stopped() || addrs.is_empty() {
             return;
         }
         let link = self.links.entry(id).or_default();

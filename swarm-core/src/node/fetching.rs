@@ -45,7 +45,7 @@ impl Swarm {
 
     /// Leases more to one connection until its pipe is full or there is nothing for it.
     pub(crate) fn top_up(&mut self, desk: &mut Desk, conn: ConnId) {
-        if !self.joined() || !self.caches() || desk.paused {
+        if !self.joined() || !self.caches() || desk.stopped() {
             return;
         }
         let waits = self.master_demand();
