@@ -48,6 +48,7 @@ pub(super) fn validate(config: &Config, file: &str) -> Result<(), ConfigError> {
         problems: Vec::new(),
     };
     numbers(config, &mut checks);
+    log(config, &mut checks);
     api(config, &mut checks);
     for (n, one) in config.feeds.iter().enumerate() {
         let twice = config.feeds[..n].iter().any(|other| other.url == one.url);
@@ -141,6 +142,9 @@ fn numbers(config: &Config, checks: &mut Checks<'_>) {
         "names no address",
         "write [\"0.0.0.0:6881\", \"[::]:6881\"]",
     );
+}
+
+fn log(config: &Config, checks: &mut Checks<'_>) {
     let filter = config
         .log
         .filter
