@@ -34,8 +34,10 @@ pub struct Status {
     pub upload_rate_bps: u64,
     /// Payload taken, bytes per second.
     pub download_rate_bps: u64,
-    /// Upload limit, bytes per second; null = unlimited.
+    /// Upload limit in force, by limit and schedule, bytes per second; null = unlimited.
     pub upload_limit_bps: Option<u64>,
+    /// Download limit in force.
+    pub download_limit_bps: Option<u64>,
     /// The cache.
     pub cache: CacheStatus,
     /// Open connections to peers.

@@ -6,6 +6,7 @@ mod keys;
 mod layers;
 mod print;
 mod problem;
+mod schedule;
 mod validate;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use control_api::units::{Rate, Size, Span};
 use serde::{Deserialize, Serialize};
+use swarm_core::policy::schedule::Window;
 
 pub use layers::{Overlay, Sources, load};
 pub use problem::{ConfigError, Problem};
@@ -63,6 +65,8 @@ pub struct Limits {
     pub download: Rate,
     /// All the line carries in a calendar month, local time; unlimited, or at least 1 MiB.
     pub month: Size,
+    /// Windows of the week with rates of their own, local time.
+    pub schedule: Vec<Window>,
     /// Connections to peers in all, 1 to 10,000.
     pub connections: u32,
 }
@@ -244,6 +248,7 @@ impl Default for Limits {
             upload: Rate(None),
             download: Rate(None),
             month: Size(None),
+            schedule: Vec::new(),
             connections: 200,
         }
     }

@@ -380,6 +380,7 @@ fn limits(config: &Config) -> Limits {
         upload: config.limits.upload.0,
         download: config.limits.download.0,
         month: config.limits.month.0,
+        schedule: config.limits.schedule.clone(),
         connections: config.limits.connections,
         cache: config.cache.size,
         cache_memory: config.cache.memory,

@@ -7,6 +7,7 @@
 pub mod friends;
 
 use crate::policy::quota::{Book, Month};
+use crate::policy::schedule::Window;
 use crate::time::Timestamp;
 use core::ops::Range;
 use friends::{FriendId, FriendsInput, FriendsNote, FriendsOutput};
@@ -333,6 +334,8 @@ pub struct Limits {
     pub download: Option<u64>,
     /// Both directions together in a calendar month, bytes.
     pub month: Option<u64>,
+    /// Windows of the week with rates of their own; the first that holds the minute decides.
+    pub schedule: Vec<Window>,
     /// Connections in all.
     pub connections: u32,
     /// `cache.size`, bytes.

@@ -16,6 +16,10 @@ pub struct NodeView {
     pub paused: bool,
     /// The month's quota.
     pub month: MonthView,
+    /// Upload rate in force, bytes/s, by limit and schedule; `None` = unlimited.
+    pub upload_limit_bps: Option<u64>,
+    /// Download rate in force.
+    pub download_limit_bps: Option<u64>,
     /// Payload bytes sent.
     pub uploaded_bytes: u64,
     /// Payload bytes received and needed.

@@ -53,6 +53,7 @@ fn limits(cache: u64) -> Limits {
         upload: Some(1 << 20),
         download: None,
         month: None,
+        schedule: Vec::new(),
         connections: 8,
         cache,
         cache_memory: cache,

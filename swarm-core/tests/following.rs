@@ -17,6 +17,7 @@ fn a_master_is_dialled_for_a_torrent_whose_metadata_it_alone_may_have() {
         upload: None,
         download: None,
         month: None,
+        schedule: Vec::new(),
         connections: 200,
         cache: 64 * MIB,
         cache_memory: 64 * MIB,

@@ -72,6 +72,7 @@ impl Rig {
             upload: None,
             download: None,
             month: None,
+            schedule: Vec::new(),
             connections: 50,
             cache,
             cache_memory: cache,

@@ -70,6 +70,7 @@ fn limits(month: Option<u64>) -> Limits {
         upload: None,
         download: None,
         month,
+        schedule: Vec::new(),
         connections: 10,
         cache: MIB,
         cache_memory: MIB,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
-use super::{Config, Feed, FriendsMode, Master};
+use super::{Config, Feed, FriendsMode, Master, schedule};
 
 /// Sections with one value per key.
 pub(super) const SECTIONS: [(&str, &[&str]); 8] = [
@@ -167,7 +167,7 @@ impl Config {
             "download" => self.limits.download = take(value)?,
             "connections" => self.limits.connections = take(value)?,
             "month" => self.limits.month = take(value)?,
-            _ => not_yet::<Vec<toml::Value>>(value, &[Vec::new()], "the schedule is", "[]")?,
+            _ => self.limits.schedule = schedule::read(&take::<Vec<schedule::Written>>(value)?)?,
         }
         Ok(())
     }

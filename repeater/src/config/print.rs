@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Config, Feed, FriendsMode, LogFormat, Master};
 use control_api::units::Size;
+use swarm_core::policy::schedule::Window;
 
 /// A TOML basic string.
 fn quoted(text: &str) -> String {
@@ -13,6 +14,11 @@ fn quoted(text: &str) -> String {
 fn list(texts: impl IntoIterator<Item = String>) -> String {
     let quoted: Vec<String> = texts.into_iter().map(|text| quoted(&text)).collect();
     format!("[{}]", quoted.join(", "))
+}
+
+fn windows(windows: &[Window]) -> String {
+    let windows: Vec<String> = windows.iter().map(super::schedule::print).collect();
+    format!("[{}]", windows.join(", "))
 }
 
 const HEAD: &str = "\
@@ -94,7 +100,11 @@ impl Config {
                     "peers, trackers and feeds, both directions together; then all stops until the next local month",
                 ),
                 ("connections", limits.connections.to_string(), ""),
-                ("schedule", "[]".to_owned(), "(not built yet: must be [])"),
+                (
+                    "schedule",
+                    windows(&limits.schedule),
+                    "e.g. [{ days = \"mon-fri\", from = \"08:00\", to = \"18:00\", upload = \"20 KiB/s\" }]: the first that fits decides; local time",
+                ),
             ],
         );
     }

@@ -152,7 +152,6 @@ fn all_mistakes_are_told_at_once_each_at_its_place() {
 #[test]
 fn what_is_not_built_yet_is_refused_unless_harmless() {
     for text in [
-        "[limits]\nschedule = [{ days = \"mon-fri\" }]",
         "[node]\nbind_device = \"wg0\"",
         "[friends]\nmode = \"open\"",
         "[friends]\nwindow = \"1 MiB\"",
@@ -174,6 +173,13 @@ fn hostile_values_are_refused() {
         "[cache]\nsize = \"8 MiB\"\nmemory = \"9 MiB\"",
         "[limits]\nconnections = 0",
         "[limits]\nmonth = \"1000 KiB\"",
+        "[limits]\nschedule = [{ days = \"mon\", from = \"08:00\", to = \"09:00\" }]",
+        "[limits]\nschedule = [{ days = \"moon\", from = \"08:00\", to = \"09:00\", upload = \"9 KiB/s\" }]",
+        "[limits]\nschedule = [{ days = \"mon\", from = \"8:00\", to = \"09:00\", upload = \"9 KiB/s\" }]",
+        "[limits]\nschedule = [{ days = \"mon\", from = \"08:00\", to = \"24:01\", upload = \"9 KiB/s\" }]",
+        "[limits]\nschedule = [{ days = \"mon\", from = \"08:00\", to = \"08:00\", upload = \"9 KiB/s\" }]",
+        "[limits]\nschedule = [{ days = \"mon\", from = \"08:00\", to = \"09:00\", upload = \"9 B/s\" }]",
+        "[limits]\nschedule = [{ days = \"mon\", from = \"08:00\", to = \"09:00\", speed = \"9 KiB/s\" }]",
         "[limits]\nconnections = 99999999999999",
         "[limits]\nupload = \"1 B/s\"",
         "[repeater]\nmax_swarms = 4000",
@@ -319,6 +325,20 @@ fn a_reload_knows_what_needs_a_restart() {
     assert!(old.needs_restart(&new).is_empty());
     new.node.listen.clear();
     assert_eq!(old.needs_restart(&new), ["node.listen"]);
+}
+
+#[test]
+fn a_schedule_is_read_and_survives_printing() {
+    let text = "[limits]\nschedule = [{ days = \"fri-mon\", from = \"22:00\", to = \"06:00\", upload = \"unlimited\" }, { days = \"wed\", from = \"00:00\", to = \"24:00\", download = \"20 KiB/s\" }]";
+    let config = read(text).unwrap();
+    let [first, second] = config.limits.schedule[..] else {
+        panic!("{:?}", config.limits.schedule)
+    };
+    assert_eq!((first.days, first.from, first.to), (0b111_0001, 1320, 360));
+    assert_eq!((first.upload, first.download), (Some(None), None));
+    assert_eq!((second.days, second.to), (0b100, 1440));
+    assert_eq!(second.download, Some(Some(20 << 10)));
+    assert_eq!(read(&config.to_toml()).unwrap(), config);
 }
 
 proptest! {

@@ -141,6 +141,7 @@ pub(crate) fn status() -> Status {
         upload_rate_bps: 2 << 20,
         download_rate_bps: 300 << 10,
         upload_limit_bps: Some(2 << 20),
+        download_limit_bps: None,
         cache: CacheStatus {
             limit_bytes: 64 << 20,
             used_bytes: 48 << 20,

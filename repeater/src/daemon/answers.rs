@@ -159,10 +159,7 @@ impl Shared {
         let friends = self.friends_status().await?;
         let node = &view.node;
         let totals = self.add_totals(node);
-        let (upload_limit_bps, limit_bytes) = {
-            let known = self.known.lock();
-            (known.config.limits.upload.0, known.config.cache.size)
-        };
+        let limit_bytes = self.known.lock().config.cache.size;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             peer_id: self.engine.peer_id().to_string(),
@@ -184,7 +181,8 @@ impl Shared {
             wasted_bytes: totals.wasted,
             upload_rate_bps: node.upload_rate_bps,
             download_rate_bps: node.download_rate_bps,
-            upload_limit_bps,
+            upload_limit_bps: node.upload_limit_bps,
+            download_limit_bps: node.download_limit_bps,
             cache: CacheStatus {
                 limit_bytes,
                 used_bytes: used(&view),

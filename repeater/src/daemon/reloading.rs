@@ -114,6 +114,10 @@ fn changed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("limits.month", old.limits.month != new.limits.month),
         (
+            "limits.schedule",
+            old.limits.schedule != new.limits.schedule,
+        ),
+        (
             "limits.connections",
             old.limits.connections != new.limits.connections,
         ),

@@ -38,6 +38,7 @@ impl Seed {
             upload: Some(rate),
             download: None,
             month: None,
+            schedule: Vec::new(),
             connections: 50,
             cache: 0,
             cache_memory: 0,

@@ -8,6 +8,7 @@ fn header() -> Header {
         upload: None,
         download: Some(1 << 20),
         month: None,
+        schedule: Vec::new(),
         connections: 50,
         cache: 64 << 20,
         cache_memory: 64 << 20,

@@ -57,10 +57,9 @@ fn head(status: &Status, page: &mut Page) {
 }
 
 fn traffic(status: &Status, page: &mut Page) {
-    let limit = status
-        .upload_limit_bps
-        .map(|limit| format!(" of {}/s", human_bytes(limit)))
-        .unwrap_or_default();
+    let limit = |limit: Option<u64>| {
+        limit.map_or_else(String::new, |limit| format!(" of {}/s", human_bytes(limit)))
+    };
     let figures = |rate: u64, limit: &str, run: u64, all: u64| {
         let rate = format!("{}/s{limit}", human_bytes(rate));
         format!(
@@ -72,7 +71,7 @@ fn traffic(status: &Status, page: &mut Page) {
     let session = status.session;
     let given = figures(
         status.upload_rate_bps,
-        &limit,
+        &limit(status.upload_limit_bps),
         session.uploaded_bytes,
         status.uploaded_bytes,
     );
@@ -81,7 +80,7 @@ fn traffic(status: &Status, page: &mut Page) {
         "taken",
         &figures(
             status.download_rate_bps,
-            "",
+            &limit(status.download_limit_bps),
             session.downloaded_bytes,
             status.downloaded_bytes,
         ),

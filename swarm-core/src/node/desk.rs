@@ -4,6 +4,7 @@ use crate::io::friends::{FriendDefence, FriendId, FriendsNote, FriendsOutput};
 use crate::io::{ConnId, Note, Order, Output, SwarmId};
 use crate::params::{Ablation, Params};
 use crate::peer::Meter;
+use crate::policy::schedule;
 use crate::time::Timestamp;
 use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
@@ -55,6 +56,8 @@ pub(crate) struct Desk {
     pub(crate) wasted: u64,
     pub(crate) probed: f64,
     pub(crate) paused: bool,
+    /// What the operator's clock shows, in minutes of the week.
+    pub(crate) minute: Option<u16>,
     /// The month's quota is used up.
     pub(crate) spent: bool,
     /// Connections that would be leased more if there were room.
@@ -88,6 +91,7 @@ impl Desk {
             wasted: 0,
             probed: 0.0,
             paused: false,
+            minute: None,
             spent: false,
             starved: BTreeSet::new(),
             freed: false,
@@ -171,12 +175,21 @@ impl Desk {
         self.stock.peak = self.stock.peak.max(self.stock.used);
     }
 
+    /// The rates in force, up and down, bytes/s.
+    pub(crate) fn rates(&self) -> (Option<u64>, Option<u64>) {
+        let limits = &self.params.limits;
+        schedule::rates(
+            &limits.schedule,
+            self.minute,
+            (limits.upload, limits.download),
+        )
+    }
+
     /// What the upload line can carry, bytes/s: its limit, or one and a half times the best rate seen, at least
     /// 2 MiB/s, so that an idle or slow start does not lock it in.
     pub(crate) fn capacity(&self) -> f64 {
-        self.params
-            .limits
-            .upload
+        self.rates()
+            .0
             .map_or(self.probed.max((2u32 << 20).into()), |limit| limit as f64)
     }
 }

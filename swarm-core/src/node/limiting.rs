@@ -112,6 +112,8 @@ impl Node {
 
     /// The clock shows another minute.
     pub(crate) fn wall(&mut self, wall: Wall) {
+        self.desk.minute = Some(wall.minute);
+        self.rates_due = true;
         let turned = self.quota.book.show(wall.month);
         self.quota.turns += u32::from(turned);
         self.ration();

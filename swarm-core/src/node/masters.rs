@@ -1,7 +1,7 @@
 //! Masters: configured, recognised, reached.
 
 use crate::io::friends::FriendId;
-use crate::io::{ConnId, Limits, MasterFact, MasterId, Note, Order, Role, SwarmId};
+use crate::io::{ConnId, MasterFact, MasterId, Note, Order, Role, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
 use crate::peer::{Class, Peer};
@@ -272,9 +272,7 @@ impl Node {
             share: m.share,
             missing: self.connected_missing(*id),
         });
-        let Limits {
-            upload, download, ..
-        } = self.desk.params.limits;
+        let (upload, download) = self.desk.rates();
         crate::io::Rates {
             upload,
             download,

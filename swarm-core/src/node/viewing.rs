@@ -15,6 +15,8 @@ pub(crate) fn view(node: &Node) -> NodeView {
     NodeView {
         paused: desk.paused,
         month: node.quota.view(desk),
+        upload_limit_bps: desk.rates().0,
+        download_limit_bps: desk.rates().1,
         uploaded_bytes: desk.up.total,
         downloaded_bytes: desk.down.total,
         wasted_bytes: desk.wasted,

@@ -27,6 +27,7 @@ pub fn limits(cache: u64, upload: Option<u64>) -> Limits {
         upload,
         download: None,
         month: None,
+        schedule: Vec::new(),
         connections: 200,
         cache,
         cache_memory: cache,

@@ -75,6 +75,7 @@ fn config(dir: &tempfile::TempDir, id: u8, cache: u64, memory: u64) -> EngineCon
             upload: None,
             download: None,
             month: None,
+            schedule: Vec::new(),
             connections: 100,
             cache,
             cache_memory: memory,
