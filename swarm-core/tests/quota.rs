@@ -1,5 +1,6 @@
 //! The month's quota over kills, clock jumps and late disks: whatever happens, what the line carried since it
 //! first carried anything in the month the clock shows stays within the quota; and nothing but kills costs any of it.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
