@@ -113,6 +113,7 @@ impl World {
             upload: Some(plan.up),
             download: plan.down,
             month: None,
+            schedule: Vec::new(),
             connections: plan.connections,
             cache: plan.cache,
             cache_memory: plan.cache,
