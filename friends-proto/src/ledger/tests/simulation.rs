@@ -100,7 +100,7 @@ struct Node {
 #[derive(Debug, Clone)]
 enum Message {
     Sync(Vec<SignedIou>),
-    Iou(SignedIou),
+    Iou(Box<SignedIou>),
 }
 
 #[derive(Debug)]
@@ -299,7 +299,7 @@ impl World {
             .expect("its own");
         if self.connected[me][friend] {
             self.leaves(me, friend, signed.iou().total_bytes());
-            self.wire.push((me, friend, Message::Iou(signed)));
+            self.wire.push((me, friend, Message::Iou(Box::new(signed))));
         }
     }
 
