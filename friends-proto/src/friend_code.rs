@@ -89,6 +89,7 @@ impl FromStr for FriendCode {
     type Err = FriendCodeError;
 
     /// Reads a code, with spaces around it allowed and the key part in either case, but not mixed (BIP 173).
+    //= spec/identity.md#code-hints
     fn from_str(text: &str) -> Result<Self, FriendCodeError> {
         let text = text.trim();
         if text.len() > MAX_TEXT {
@@ -107,6 +108,8 @@ impl FromStr for FriendCode {
     }
 }
 
+//= spec/identity.md#code-case
+//= spec/identity.md#code-refuse
 fn parse_key(text: &str) -> Result<PublicKey, FriendCodeError> {
     if !text
         .get(..3)
@@ -137,6 +140,7 @@ fn parse_key(text: &str) -> Result<PublicKey, FriendCodeError> {
     Ok(key)
 }
 
+//= spec/identity.md#code-bech32m
 fn encode_key(key: &PublicKey) -> String {
     let mut payload = [VERSION; 1 + PUBLIC_BYTES];
     payload[1..].copy_from_slice(key.as_bytes());

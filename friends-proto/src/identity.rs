@@ -75,6 +75,7 @@ impl PublicKey {
     ///
     /// # Errors
     /// [`KeyError`] when the bytes are no point, not canonical, or a point of small order.
+    //= spec/identity.md#key-accept
     pub fn from_bytes(bytes: &[u8; PUBLIC_BYTES]) -> Result<Self, KeyError> {
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAKey)?;
         if key.is_weak() {
@@ -97,6 +98,7 @@ impl PublicKey {
     ///
     /// # Errors
     /// [`BadSignature`] when it is not.
+    //= spec/identity.md#signature-strict
     pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), BadSignature> {
         let signature = DalekSignature::from_bytes(&signature.0);
         self.0
@@ -207,6 +209,17 @@ mod tests {
         );
         let no_point = hex("0200000000000000000000000000000000000000000000000000000000000000");
         assert_eq!(PublicKey::from_bytes(&no_point), Err(KeyError::NotAKey));
+    }
+
+    //= spec/identity.md#pair-zero
+    #[test]
+    fn a_point_that_contributes_nothing_gives_no_secret() {
+        let me = Identity::from_secret(&Zeroizing::new([7; 32]));
+        let neutral = hex("0100000000000000000000000000000000000000000000000000000000000000");
+        // Past the check that keeps such a key out.
+        let weak = PublicKey(VerifyingKey::from_bytes(&neutral).expect("a point"));
+        assert_eq!(me.agree(&weak), None);
+        assert!(me.agree(&me.public_key()).is_some());
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The schedule in the brain: the rates change at the minute the clock shows, whatever it shows.
+#![forbid(unsafe_code)]
 
 use swarm_core::io::{Input, Limits, Output, Wall};
 use swarm_core::node::Node;

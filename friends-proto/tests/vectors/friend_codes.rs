@@ -143,7 +143,20 @@ fn refused(plain: &str) -> Vec<Refused> {
         ("five hints", hint(&["a:1"; 5].join("@")), "too_many_hints"),
         ("1103 characters", hint(&"a".repeat(1040)), "too_long"),
     ];
-    for (name, text) in [
+    let hints = refused_hints().map(|(name, text)| (name, hint(text), "hint"));
+    cases.extend(hints);
+    cases
+        .into_iter()
+        .map(|(name, text, error)| Refused {
+            name: name.into(),
+            text,
+            error: error.into(),
+        })
+        .collect()
+}
+
+fn refused_hints() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [
         ("an empty hint", ""),
         ("no port", "192.0.2.7"),
         ("port 0", "192.0.2.7:0"),
@@ -158,17 +171,8 @@ fn refused(plain: &str) -> Vec<Refused> {
         ),
         ("an empty label", "slave..org:6881"),
         ("a space", "my slave:6881"),
-    ] {
-        cases.push((name, hint(text), "hint"));
-    }
-    cases
-        .into_iter()
-        .map(|(name, text, error)| Refused {
-            name: name.into(),
-            text,
-            error: error.into(),
-        })
-        .collect()
+    ]
+    .into_iter()
 }
 
 /// The same payload with the padding bit set and a checksum that fits.

@@ -260,157 +260,160 @@ fn received_of(total: u64) -> SignedIou {
     signed(&BOB, &ALICE, total)
 }
 
+/// The third opening of a store that was never broken.
+const WHOLE: Store = Store {
+    number: 3,
+    broken_at: None,
+};
+/// The fourth opening, at which the store was found broken.
+const BROKEN: Store = Store {
+    number: 4,
+    broken_at: Some(4),
+};
+const NONE: (Option<u64>, Option<u64>) = (None, None);
+
+/// A session's beginning, in which the friend shows this, and what follows.
+fn session(shown: Vec<SignedIou>, rest: Vec<Do>) -> Vec<Do> {
+    let mut steps = vec![Do::Begin, Do::Sync(shown)];
+    steps.extend(rest);
+    steps
+}
+
+fn one(iou: SignedIou) -> Do {
+    Do::Receive(Box::new(iou))
+}
+
+fn all_given(totals: &[u64]) -> Vec<Do> {
+    totals.iter().map(|total| one(given_of(*total))).collect()
+}
+
 fn stories() -> Vec<Story> {
-    let whole = Store {
-        number: 3,
-        broken_at: None,
-    };
-    let broken = Store {
-        number: 4,
-        broken_at: Some(4),
-    };
-    let (none, max) = ((None, None), i64::MAX.unsigned_abs());
-    let begin = |shown: Vec<SignedIou>| vec![Do::Begin, Do::Sync(shown)];
-    let after = |mut first: Vec<Do>, rest: Vec<Do>| {
-        first.extend(rest);
-        first
-    };
-    let receive = |totals: &[u64]| {
-        totals
-            .iter()
-            .map(|t| Do::Receive(Box::new(given_of(*t))))
-            .collect()
-    };
+    [joins(), stores(), signing()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn joins() -> Vec<Story> {
+    let told = |shown| session(shown, Vec::new());
+    let late = session(vec![], all_given(&[300, 100, 300, 200, 301, 0]));
+    let others = session(
+        vec![signed(&ALICE, &CAROL, 900), given_of(10)],
+        vec![
+            Do::Sync(vec![given_of(9)]),
+            one(signed(&CAROL, &BOB, 900)),
+            one(signed(&BOB, &CAROL, 900)),
+        ],
+    );
+    let less = session(vec![given_of(40)], told(vec![]));
+    let lacks = told(vec![given_of(5), received_of(4)]);
+    let nothing = session(vec![], all_given(&[0, 0, 1]));
+    let (five_nine, seven_eight) = ((Some(5), Some(9)), (Some(7), Some(8)));
+    let hundred = (Some(100), None);
+    let last = Some(3);
     vec![
         story(
-            "a new friend, and an IOU signed",
-            whole,
-            none,
-            None,
-            after(
-                vec![Do::Prepare(5)],
-                after(
-                    begin(vec![]),
-                    vec![
-                        Do::Prepare(100),
-                        Do::Prepare(200),
-                        Do::Persisted,
-                        Do::Prepare(100),
-                        Do::Prepare(0),
-                        Do::Prepare(max + 1),
-                        Do::Prepare(max),
-                        Do::Persisted,
-                    ],
-                ),
-            ),
-        ),
-        story(
             "re-ordered, repeated and late IOUs",
-            whole,
-            none,
+            WHOLE,
+            NONE,
             None,
-            after(begin(vec![]), receive(&[300, 100, 300, 200, 301, 0])),
+            late,
+        ),
+        story("a first IOU over nothing", WHOLE, NONE, None, nothing),
+        story("IOUs between others", WHOLE, seven_eight, last, others),
+        story(
+            "a friend that shows less than it signed",
+            WHOLE,
+            hundred,
+            last,
+            less,
         ),
         story(
-            "a first IOU over nothing",
-            whole,
-            none,
-            None,
-            after(begin(vec![]), receive(&[0, 0, 1])),
+            "a friend that lacks our newest",
+            WHOLE,
+            five_nine,
+            last,
+            lacks,
         ),
-        story(
-            "IOUs between others",
-            whole,
-            (Some(7), Some(8)),
-            Some(3),
-            after(
-                begin(vec![signed(&ALICE, &CAROL, 900), given_of(10)]),
-                vec![
-                    Do::Sync(vec![given_of(9)]),
-                    Do::Receive(Box::new(signed(&CAROL, &BOB, 900))),
-                    Do::Receive(Box::new(signed(&BOB, &CAROL, 900))),
-                ],
-            ),
-        ),
+    ]
+}
+
+fn stores() -> Vec<Story> {
+    let mut adopts = vec![Do::Prepare(60)];
+    adopts.extend(session(
+        vec![received_of(500), given_of(400)],
+        vec![Do::Prepare(60), Do::Prepare(501), Do::Persisted],
+    ));
+    let lost = session(vec![], vec![Do::Prepare(1), Do::Persisted]);
+    let imported = session(vec![given_of(1)], vec![]);
+    let (both, one_way) = ((Some(40), Some(50)), (Some(1), None));
+    let unsynced = vec![Do::Prepare(5)];
+    vec![
         story(
             "a restored store adopts its own larger signature",
-            broken,
-            (Some(40), Some(50)),
+            BROKEN,
+            both,
             Some(2),
-            after(
-                vec![Do::Prepare(60)],
-                after(
-                    begin(vec![received_of(500), given_of(400)]),
-                    vec![Do::Prepare(60), Do::Prepare(501), Do::Persisted],
-                ),
-            ),
+            adopts,
         ),
         story(
             "a lost store, and a friend that has nothing either",
-            broken,
-            none,
+            BROKEN,
+            NONE,
             None,
-            after(begin(vec![]), vec![Do::Prepare(1), Do::Persisted]),
+            lost,
         ),
         story(
-            "a sync of the past counts until the store breaks again",
-            whole,
-            (Some(1), None),
+            "synced in an earlier opening",
+            WHOLE,
+            one_way,
             Some(2),
-            vec![Do::Prepare(5)],
+            unsynced,
         ),
-        story(
-            "imported: IOUs and no sync",
-            whole,
-            (Some(1), None),
-            None,
-            begin(vec![given_of(1)]),
-        ),
-        story(
-            "a friend that shows less than it signed",
-            whole,
-            (Some(100), None),
-            Some(3),
-            after(begin(vec![given_of(40)]), begin(vec![])),
-        ),
-        story(
-            "a friend that lacks our newest is no contradiction",
-            whole,
-            (Some(5), Some(9)),
-            Some(3),
-            begin(vec![given_of(5), received_of(4)]),
-        ),
-        story(
-            "a larger own signature comes while one is made durable",
-            whole,
-            none,
-            None,
-            after(
-                begin(vec![]),
-                vec![
-                    Do::Prepare(100),
-                    Do::Receive(Box::new(received_of(300))),
-                    Do::Receive(Box::new(given_of(7))),
-                    Do::Persisted,
-                ],
-            ),
-        ),
-        story(
-            "a new session, a new sync",
-            whole,
-            none,
-            None,
-            after(
-                begin(vec![]),
-                vec![
-                    Do::Begin,
-                    Do::Prepare(1),
-                    Do::Sync(vec![]),
-                    Do::Prepare(1),
-                    Do::Persisted,
-                ],
-            ),
-        ),
+        story("imported: IOUs and no sync", WHOLE, one_way, None, imported),
+    ]
+}
+
+fn signing() -> Vec<Story> {
+    let max = i64::MAX.unsigned_abs();
+    let mut first = vec![Do::Prepare(5)];
+    first.extend(session(
+        vec![],
+        vec![
+            Do::Prepare(100),
+            Do::Prepare(200),
+            Do::Persisted,
+            Do::Prepare(100),
+            Do::Prepare(0),
+            Do::Prepare(max + 1),
+            Do::Prepare(max),
+            Do::Persisted,
+        ],
+    ));
+    let crossing = session(
+        vec![],
+        vec![
+            Do::Prepare(100),
+            one(received_of(300)),
+            one(given_of(7)),
+            Do::Persisted,
+        ],
+    );
+    let again = session(
+        vec![],
+        vec![
+            Do::Begin,
+            Do::Prepare(1),
+            Do::Sync(vec![]),
+            Do::Prepare(1),
+            Do::Persisted,
+        ],
+    );
+    let name = "a larger own signature comes while one is made durable";
+    vec![
+        story("a new friend, and IOUs signed", WHOLE, NONE, None, first),
+        story(name, WHOLE, NONE, None, crossing),
+        story("a new session, a new sync", WHOLE, NONE, None, again),
     ]
 }
 

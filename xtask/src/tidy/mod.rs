@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the invariants of ARCHITECTURE.md, each a named check.
 
+mod citations;
 mod functions;
 mod graph;
 mod mask;
@@ -56,6 +57,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     sources::check(&sources, &mut report);
     functions::check(&sources, &mut report)?;
+    citations::check(&sources, &mut report)?;
     graph::check(&mut report)?;
     if let Err(e) = default_config(&mut report) {
         report.error("default-config", format!("{e:#}"));

@@ -1,5 +1,7 @@
 use super::*;
 
+//= spec/iou.md#disputed
+//= spec/iou.md#refusal
 #[test]
 fn p15_help_stops_one_window_after_the_last_iou() {
     let mut account = synced();
@@ -25,6 +27,7 @@ fn p15_help_stops_one_window_after_the_last_iou() {
     assert!(!account.meter().refused(window));
 }
 
+//= spec/iou.md#late-payment
 #[test]
 fn a_signature_pays_for_its_own_help_first() {
     let mut meter = Meter::default();

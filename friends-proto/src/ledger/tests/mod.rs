@@ -1,4 +1,5 @@
 mod help;
+mod simulation;
 
 use super::*;
 use crate::identity::{Identity, PublicKey, Zeroizing};
@@ -239,6 +240,7 @@ fn an_account_is_signed_for_by_its_own_identity_only() {
     );
 }
 
+//= spec/iou.md#open-verify
 #[test]
 fn a_record_is_verified_when_it_is_opened() {
     let mut account = synced();
