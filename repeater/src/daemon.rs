@@ -157,7 +157,7 @@ impl Daemon {
             ))
         })
         .await?;
-        let friends = open_friends(store.clone()).await?;
+        let friends = befriending::open(store.clone()).await?;
         let carried_before = book.total;
         let (engine, engine_events) =
             Engine::start(engine_config(&config, book, record, invert_need)?)?;
@@ -334,14 +334,6 @@ async fn open_store(dir: PathBuf) -> anyhow::Result<Store> {
         tracing::warn!("{note}");
     }
     Ok(store)
-}
-
-async fn open_friends(store: Store) -> anyhow::Result<Friends> {
-    let (friends, notes) = blocking(move || Friends::open(store)).await?;
-    for note in notes {
-        tracing::warn!("{note}");
-    }
-    Ok(friends)
 }
 
 fn engine_config(

@@ -12,11 +12,11 @@ use friends_proto::identity::PublicKey;
 use friends_proto::ledger::State;
 
 use super::answers::failed;
-use super::{Shared, unix_now};
+use super::{Shared, blocking, unix_now};
 use crate::config::FriendsMode;
 use crate::control::Refusal;
 use crate::friends::{AddError, Friends, Standing};
-use crate::store::{SavedFriend, StoreError};
+use crate::store::{SavedFriend, Store, StoreError};
 
 /// Longest name of a friend, in characters.
 const MAX_NAME: usize = 64;
@@ -88,6 +88,15 @@ fn row(key: &PublicKey, friend: SavedFriend, standing: &Standing) -> Friend {
         last_seen: friend.last_seen,
         added_at: friend.added_at,
     }
+}
+
+/// Opens the list and the ledger, and says what was put aside.
+pub(super) async fn open(store: Store) -> anyhow::Result<Friends> {
+    let (friends, notes) = blocking(move || Friends::open(store)).await?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    Ok(friends)
 }
 
 impl Shared {

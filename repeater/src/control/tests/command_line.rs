@@ -42,6 +42,28 @@ async fn slavectl(daemon: &Served, dir: &std::path::Path, args: &[&str]) -> Ran 
     }
 }
 
+/// Prints `holds` as text, one document as JSON, and nothing that a terminal could obey in either.
+async fn assert_shows(daemon: &Served, dir: &std::path::Path, args: &[&str], holds: &[&str]) {
+    for json in [false, true] {
+        let all: Vec<&str> = args
+            .iter()
+            .copied()
+            .chain(json.then_some("--json"))
+            .collect();
+        let ran = slavectl(daemon, dir, &all).await;
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{all:?}");
+        let raw = |c: char| c != '\n' && control_api::text::is_unsafe(c);
+        assert!(!ran.out.contains(raw), "{all:?}: {:?}", ran.out);
+        if json {
+            serde_json::from_str::<serde_json::Value>(&ran.out).expect("one JSON document");
+        } else {
+            holds
+                .iter()
+                .for_each(|text| assert!(ran.out.contains(text), "{all:?}: {text}\n{}", ran.out));
+        }
+    }
+}
+
 #[tokio::test]
 async fn slavectl_reads_what_the_daemon_says_and_a3_shows_nothing_raw() {
     let (daemon, dir) = (
@@ -75,44 +97,10 @@ async fn slavectl_reads_what_the_daemon_says_and_a3_shows_nothing_raw() {
         ),
         (&["feeds"], &["https://feeds.example/rss", "failed"]),
         (&["master"], &["connected", "100 pieces"]),
-        (
-            &["friends"],
-            &[
-                "THEY OWE US",
-                "evil\\u{1b}]0;owned",
-                "3.0 GiB",
-                "never",
-                "2.0 MiB",
-            ],
-        ),
-        (&["friends", "code"], &["bs1q5hs6z"]),
-        (&["friends", "code", "--qr"], &["bs1q5hs6z", "█"]),
-        (
-            &["friends", "ledger"],
-            &["3221225472 bytes", "nothing signed", "abababab"],
-        ),
-        (&["friends", "ledger", stub::EVIL], &["3221225472 bytes"]),
         (&["cache"], &["75 %", "3.0 MiB"]),
         (&["reload"], &["limits.upload"]),
     ] {
-        for json in [false, true] {
-            let all: Vec<&str> = args
-                .iter()
-                .copied()
-                .chain(json.then_some("--json"))
-                .collect();
-            let ran = slavectl(&daemon, dir.path(), &all).await;
-            assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{all:?}");
-            let raw = |c: char| c != '\n' && control_api::text::is_unsafe(c);
-            assert!(!ran.out.contains(raw), "{all:?}: {:?}", ran.out);
-            if json {
-                serde_json::from_str::<serde_json::Value>(&ran.out).expect("one JSON document");
-            } else {
-                holds.iter().for_each(|text| {
-                    assert!(ran.out.contains(text), "{all:?}: {text}\n{}", ran.out)
-                });
-            }
-        }
+        assert_shows(&daemon, dir.path(), args, holds).await;
     }
     let ran = slavectl(&daemon, dir.path(), &["--json", "status"]).await;
     let status: control_api::status::Status = serde_json::from_str(&ran.out).expect("status");
@@ -290,6 +278,35 @@ async fn slavectl_with(daemon: &Served, dir: &std::path::Path, args: &[&str]) ->
         status,
         out: text(out),
         err: text(err),
+    }
+}
+
+#[tokio::test]
+async fn slavectl_shows_friends_and_a3_nothing_raw() {
+    let (daemon, dir) = (
+        served(Limits::default()).await,
+        tempfile::tempdir().expect("tempdir"),
+    );
+    for (args, holds) in [
+        (
+            &["friends"][..],
+            &[
+                "THEY OWE US",
+                "evil\\u{1b}]0;owned",
+                "3.0 GiB",
+                "never",
+                "2.0 MiB",
+            ][..],
+        ),
+        (&["friends", "code"], &["bs1q5hs6z"]),
+        (&["friends", "code", "--qr"], &["bs1q5hs6z", "█"]),
+        (
+            &["friends", "ledger"],
+            &["3221225472 bytes", "nothing signed", "abababab"],
+        ),
+        (&["friends", "ledger", stub::EVIL], &["3221225472 bytes"]),
+    ] {
+        assert_shows(&daemon, dir.path(), args, holds).await;
     }
 }
 

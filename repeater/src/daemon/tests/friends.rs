@@ -67,8 +67,7 @@ async fn friends_and_identity_survive_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistake_is_named() {
     let dir = tempfile::tempdir().expect("tempdir");
-    let mut config = base(dir.path());
-    let daemon = start(config.clone()).await;
+    let daemon = start(base(dir.path())).await;
     let control = daemon.control();
     let own = control.own_code().await.expect("own").code;
     control
@@ -128,7 +127,12 @@ async fn a_mistake_is_named() {
     assert_eq!(unknown.kind, RefusalKind::NotFound);
     drop(control);
     daemon.stop().await;
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn with_friends_off_none_is_added() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut config = base(dir.path());
     config.friends.mode = config::FriendsMode::Off;
     let daemon = start(config).await;
     let off = daemon
