@@ -271,7 +271,7 @@ fn p16_what_a_tracker_names_too_is_tried_once_in_ten_minutes_over_all_friends() 
     let peers = fifty_nobody_asks("198.18.9.9:8080");
     let tries = desk.dials.iter().filter(|addr| **addr == victim).count();
     assert!(
-        (peers + 1..=peers + 2).contains(&tries),
+        tries > peers && tries <= peers + 2,
         "{tries}, {peers} as a peer"
     );
     assert!(desk.fired(|why| matches!(why, FriendDefence::NoDial(NoDial::TooSoon))) > 0);
@@ -361,15 +361,21 @@ fn p24_reservations_beyond_the_room_and_pieces_that_do_not_exist_are_sent_back()
     let mut desk = Desk::new();
     desk.synced(1, 0, 0);
     desk.says(1, ask(1, "198.18.1.1:51413"));
-    let room = desk.out.iter().find_map(|out| match out {
-        FriendsOutput::Send(_, HelpMessage::Offer { room, .. }) => Some(*room),
-        _ => None,
+    let room = desk.out.iter().find_map(|out| {
+        if let FriendsOutput::Send(_, HelpMessage::Offer { room, .. }) = out {
+            Some(*room)
+        } else {
+            None
+        }
     });
     let room = u32::try_from(room.expect("an offer")).expect("small") / PIECE;
     desk.says(1, reserve(1, 0..room + 10_000));
-    let back = desk.out.iter().find_map(|out| match out {
-        FriendsOutput::Send(_, HelpMessage::Release { pieces, .. }) => Some(pieces.len()),
-        _ => None,
+    let back = desk.out.iter().find_map(|out| {
+        if let FriendsOutput::Send(_, HelpMessage::Release { pieces, .. }) = out {
+            Some(pieces.len())
+        } else {
+            None
+        }
     });
     assert!(back >= Some(10_000), "{back:?}");
     assert_eq!(desk.fired(|why| *why == FriendDefence::OverRoom), 1);
@@ -381,9 +387,12 @@ fn p24_reservations_beyond_the_room_and_pieces_that_do_not_exist_are_sent_back()
 fn helped(desk: &mut Desk, bytes: u64) {
     desk.needy_master(false);
     desk.wait(12);
-    let id = desk.out.iter().find_map(|out| match out {
-        FriendsOutput::Send(_, HelpMessage::Ask(ask)) => Some(ask.id),
-        _ => None,
+    let id = desk.out.iter().find_map(|out| {
+        if let FriendsOutput::Send(_, HelpMessage::Ask(ask)) = out {
+            Some(ask.id)
+        } else {
+            None
+        }
     });
     let id = id.expect("asked");
     let at = SocketAddr::from(([198, 18, 1, 1], 6881));
@@ -403,9 +412,12 @@ fn helped(desk: &mut Desk, bytes: u64) {
     let lent: Vec<u32> = desk
         .out
         .iter()
-        .flat_map(|out| match out {
-            FriendsOutput::Send(_, HelpMessage::Reserve { pieces, .. }) => pieces.clone(),
-            _ => Vec::new(),
+        .flat_map(|out| {
+            if let FriendsOutput::Send(_, HelpMessage::Reserve { pieces, .. }) = out {
+                pieces.clone()
+            } else {
+                Vec::new()
+            }
         })
         .collect();
     let haves = lent.iter().map(|piece| ConnFact::Have(*piece)).collect();
@@ -415,9 +427,12 @@ fn helped(desk: &mut Desk, bytes: u64) {
 }
 
 fn signatures(desk: &Desk) -> Vec<u64> {
-    let signs = desk.out.iter().filter_map(|out| match out {
-        FriendsOutput::Sign(_, total) => Some(*total),
-        _ => None,
+    let signs = desk.out.iter().filter_map(|out| {
+        if let FriendsOutput::Sign(_, total) = out {
+            Some(*total)
+        } else {
+            None
+        }
     });
     signs.collect()
 }

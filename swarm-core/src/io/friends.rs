@@ -340,8 +340,6 @@ pub enum FriendDefence {
     StaleIou,
     /// The master that it named is not dialled (row P16).
     NoDial(NoDial),
-    /// A guest that it did not confirm had its one piece.
-    Unconfirmed,
     /// A message for a help that we do not know, or out of turn.
     OutOfTurn,
     /// A private torrent: nothing was said, or it was declined (row P18).
@@ -364,7 +362,6 @@ impl FriendDefence {
             Self::Claims(_) => "Claims",
             Self::StaleIou => "StaleIou",
             Self::NoDial(_) => "NoDial",
-            Self::Unconfirmed => "Unconfirmed",
             Self::OutOfTurn => "OutOfTurn",
             Self::Private => "Private",
             Self::TotalFull => "TotalFull",

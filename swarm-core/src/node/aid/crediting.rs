@@ -143,7 +143,8 @@ impl Aid {
 }
 
 impl Node {
-    /// A look at a master's peers. Each counts for one helper at most.
+    /// A look at a master's peers. Each counts for one helper at most. What it proves is signed for at once where that is
+    /// due: the helper's window waits for it.
     pub(super) fn saw_peers(&mut self, swarm: SwarmId, master: MasterId, peers: &[MasterPeer]) {
         let now = self.desk.now;
         let here: Vec<HelpKey> = self
@@ -171,7 +172,9 @@ impl Node {
             {
                 self.confirm(key, from);
             }
+            self.credit_there(key);
         }
+        self.sign_due();
     }
 
     /// Once a second: which reserved pieces the master has by now, and what that is worth.

@@ -67,6 +67,8 @@ pub(super) struct Served {
     pub(super) stuck_noted: bool,
     /// What it would draw if it could, bytes/s.
     pub(super) want: f64,
+    /// For how many seconds it has been served.
+    pub(super) seconds: u32,
     pub(super) turn: Option<Turn>,
     pub(super) pool_dry: bool,
 }

@@ -13,6 +13,8 @@ use super::helping::Help;
 
 /// Part of the line that counts as full.
 const FULL: f64 = 0.85;
+/// Seconds that a guest has to fill the line before what it draws is taken for what it wants.
+const SETTLED: u32 = 10;
 /// Against the window for so long, the help ends: the friend does not sign.
 const UNPAID: Duration = Duration::from_secs(60);
 /// Against it for so long, that is worth a word: signatures take a moment.
@@ -21,17 +23,19 @@ const STUCK: Duration = Duration::from_secs(5);
 const FORGOTTEN: Duration = Duration::from_secs(300);
 
 impl Help {
-    /// What it would draw if it could. On a line that is not full it draws what it can; on a full one it may want more than
-    /// it gets: if it takes all that it was thought to want, a quarter more.
-    fn reckon(&mut self, full: bool) {
+    /// What it would draw if it could: at first all that was offered. On a line that is not full it draws what it can. On a
+    /// full one it may want more than it gets: if it takes all that it was thought to want, or its part, a quarter more.
+    fn reckon(&mut self, full: bool, part: f64) {
         let (served, most) = (&mut self.served, self.rate as f64);
         let serves = matches!(served.turn, Some(Turn::Serve(_)));
         if !serves || self.guest.is_none() {
+            served.seconds = 0;
             return;
         }
-        if !full {
-            served.want += (served.rate * 1.25 - served.want) * 0.2;
-        } else if served.rate >= served.want * 0.9 {
+        served.seconds += 1;
+        if !full && served.seconds > SETTLED {
+            served.want += (served.rate * 1.25 - served.want) * 0.1;
+        } else if full && served.rate >= served.want.min(part) * 0.9 {
             served.want *= 1.25;
         }
         served.want = served.want.clamp(most / 16.0, most);
@@ -85,6 +89,12 @@ impl Node {
         let now = self.desk.now;
         self.aid.pool.refill(now, self.desk.capacity() as u64);
         let full = self.desk.up.rate >= self.desk.capacity() * FULL;
+        let drawing = self
+            .aid
+            .helps
+            .values()
+            .filter(|help| help.served.seconds > 0);
+        let part = self.desk.capacity() / drawing.count().max(1) as f64;
         let keys: Vec<HelpKey> = self.aid.helps.keys().copied().collect();
         for key in &keys {
             self.place(*key);
@@ -93,7 +103,7 @@ impl Node {
                 let fresh = help.served.delivered - help.served.last_bytes;
                 help.served.last_bytes = help.served.delivered;
                 help.served.rate += (fresh as f64 - help.served.rate) * 0.2;
-                help.reckon(full);
+                help.reckon(full, part);
             }
         }
         self.take_turns();
@@ -208,10 +218,9 @@ impl Node {
             served.drawn += got;
             allow = allow.min(served.drawn.saturating_sub(served.delivered));
             let dry = got < lacks && allow < help.piece;
-            if dry && !core::mem::replace(&mut served.pool_dry, dry) {
+            if dry && !core::mem::replace(&mut served.pool_dry, true) {
                 self.desk.friend_fired(key.0, FriendDefence::Pool);
             }
-            served.pool_dry = dry;
         }
         let full = room < help.piece;
         if !full {
