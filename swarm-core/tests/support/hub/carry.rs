@@ -53,6 +53,8 @@ impl World {
             | Output::WantPeers(_)
             | Output::Left(..)
             | Output::Rates(_)
+            | Output::Save(_)
+            | Output::Allow(_)
             | Output::Note(_) => {}
         }
     }

@@ -421,6 +421,8 @@ fn slave(plan: Plan, limits: &FriendsLimits, seed: u64) -> Slave {
     let line = Limits {
         upload: Some(plan.line),
         download: None,
+        month: None,
+        schedule: Vec::new(),
         connections: 200,
         cache: CACHE,
         cache_memory: CACHE,
