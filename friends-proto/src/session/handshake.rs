@@ -97,7 +97,7 @@ pub(super) struct Handshake {
 /// A handshake that came to its end: nobody is proved yet, but nobody can listen or change a byte.
 pub(super) struct Channel {
     pub(super) noise: TransportState,
-    pub(super) hash: [u8; KEY],
+    hash: [u8; KEY],
     ours: [u8; KEY],
     theirs: [u8; KEY],
 }
@@ -201,6 +201,10 @@ impl Handshake {
 }
 
 impl Channel {
+    pub(super) fn hash(&self) -> &[u8; KEY] {
+        &self.hash
+    }
+
     /// What `role` signs to prove its identity: this session, its place in it, and the static key it came with.
     fn statement(&self, role: Role, fixed: &[u8; KEY]) -> Vec<u8> {
         let mut statement = SIGNED.to_vec();

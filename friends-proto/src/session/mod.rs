@@ -225,6 +225,15 @@ impl Session {
         matches!(self.phase, Phase::Open(_))
     }
 
+    /// The hash of the whole handshake once it is through: one value for both sides, and for this session alone.
+    #[must_use]
+    pub fn handshake_hash(&self) -> Option<&[u8; 32]> {
+        match &self.phase {
+            Phase::Hello(channel) | Phase::Open(channel) => Some(channel.hash()),
+            Phase::Handshake(_) | Phase::Over(_) => None,
+        }
+    }
+
     /// When to call [`Session::expire`]; none once it is open or over.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {

@@ -216,25 +216,21 @@ fn p21_a_relayed_proof_is_refused() {
 #[test]
 fn p21_the_proof_is_over_the_role_the_session_and_the_static_key() {
     let (mut alice, mut bob, first) = started(friends());
+    assert_eq!(alice.handshake_hash(), None);
     let one = bob.receive(&first, NOW).expect("sound").frames.concat();
     let two = alice.receive(&one, NOW).expect("sound").frames;
     bob.receive(&two[0], NOW).expect("sound");
-    let (Phase::Hello(hers), Phase::Hello(his)) = (&mut alice.phase, &mut bob.phase) else {
-        panic!("both wait for hello")
+    let hash = *alice.handshake_hash().expect("through");
+    assert_eq!(bob.handshake_hash(), Some(&hash));
+    let Phase::Hello(his) = &mut bob.phase else {
+        panic!("waits for hello")
     };
-    assert_eq!(hers.hash, his.hash);
     let plaintext = his.open(&two[1][1..]).expect("her hello");
     let Ok(Message::Hello(hello)) = Message::decode(&plaintext) else {
         panic!("her hello")
     };
     let fixed = curve25519_dalek::MontgomeryPoint::mul_base_clamped([0x31; 32]).0;
-    let statement = [
-        b"bs_friends session 1\0".as_slice(),
-        &[0],
-        his.hash.as_slice(),
-        fixed.as_slice(),
-    ]
-    .concat();
+    let statement = [&b"bs_friends session 1\0\0"[..], &hash, &fixed].concat();
     let key = identity(1).public_key();
     assert_eq!(key.verify(&statement, &hello.signature), Ok(()));
 }

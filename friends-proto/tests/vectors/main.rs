@@ -8,12 +8,12 @@
     reason = "this test reads and writes the vectors' files"
 )]
 
-mod curve;
-mod friend_codes;
-mod ious;
-mod keys;
-mod ledgers;
-mod pairs;
+mod messages;
+mod noise;
+mod pex;
+mod recognition;
+mod session_ends;
+mod sessions;
 mod support;
 
 use std::path::PathBuf;
@@ -27,29 +27,24 @@ struct Subject {
 
 const SUBJECTS: &[Subject] = &[
     Subject {
-        name: "keys",
-        generate: keys::generate,
-        check: keys::check,
+        name: "recognition",
+        generate: recognition::generate,
+        check: recognition::check,
     },
     Subject {
-        name: "friend_codes",
-        generate: friend_codes::generate,
-        check: friend_codes::check,
+        name: "sessions",
+        generate: sessions::generate,
+        check: sessions::check,
     },
     Subject {
-        name: "pairs",
-        generate: pairs::generate,
-        check: pairs::check,
+        name: "messages",
+        generate: messages::generate,
+        check: messages::check,
     },
     Subject {
-        name: "ious",
-        generate: ious::generate,
-        check: ious::check,
-    },
-    Subject {
-        name: "ledgers",
-        generate: ledgers::generate,
-        check: ledgers::check,
+        name: "pex",
+        generate: pex::generate,
+        check: pex::check,
     },
 ];
 
