@@ -61,6 +61,9 @@ impl Recognition {
     ///
     /// # Errors
     /// [`RecognitionError`]
+    //= spec/friends.md#field-size
+    //= spec/friends.md#field-tags
+    //= spec/friends.md#field-fresh
     pub fn new(
         friends: &[Known],
         infohash: &InfoHash,
@@ -87,6 +90,7 @@ impl Recognition {
     /// Reads the field of an extended handshake. `None` when it is not there or not as it has to be: then the sender
     /// is a plain peer to us.
     #[must_use]
+    //= spec/friends.md#field-bad
     pub fn read(handshake: Dict<'_>) -> Option<Self> {
         let field = handshake.get(FIELD).and_then(Node::as_dict)?;
         let nonce = field.bytes("n")?.try_into().ok()?;
@@ -129,6 +133,7 @@ impl Recognition {
     /// Which of `friends` sent this, when `role` is the sender's. The work depends on the two counts alone: every friend
     /// is looked for among all tags, found or not.
     #[must_use]
+    //= spec/friends.md#meet-work
     pub fn friend<'k>(
         &self,
         friends: &'k [Known],
@@ -157,6 +162,8 @@ pub enum Meeting<'k> {
 }
 
 /// What the two handshakes lead to. `role` is the other side's.
+//= spec/friends.md#meet-replay
+//= spec/friends.md#meet-nobody
 pub fn meet<'k>(
     ours: &Recognition,
     theirs: Option<&Recognition>,

@@ -20,6 +20,7 @@ impl<'d> Fields<'d> {
         Self { dict, message }
     }
 
+    //= spec/friends.md#message-field
     pub(super) fn error(self, field: &'static str, fault: Fault) -> MessageError {
         MessageError::Field {
             message: self.message,

@@ -137,6 +137,8 @@ impl Message {
     ///
     /// # Errors
     /// [`DecodeError::End`] or [`DecodeError::Ignore`].
+    //= spec/friends.md#message-canonical
+    //= spec/friends.md#message-unknown
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.len() > MAX_MESSAGE {
             return Err(FrameError::TooLong(bytes.len()).into());

@@ -12,6 +12,7 @@ pub struct HelpId(pub u32);
 impl HelpId {
     /// Whether an asker may use this id, from whether its key is the smaller of the two.
     #[must_use]
+    //= spec/friends.md#help-id
     pub fn belongs_to_asker(self, asker_is_smaller: bool) -> bool {
         (self.0 & 1 == 0) == asker_is_smaller
     }

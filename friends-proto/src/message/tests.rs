@@ -316,6 +316,7 @@ const OPTIONAL: &[(&str, &[&str])] = &[
 ];
 
 #[test]
+//= spec/friends.md#message-field
 fn every_field_is_there_and_of_its_type() {
     for message in examples() {
         let bytes = message.encode();
@@ -356,6 +357,7 @@ fn assert_fault(message: &Message, field: &str, value: Option<Item>, expected: F
 }
 
 #[test]
+//= spec/friends.md#message-unknown
 fn unknown_types_and_keys_mean_nothing() {
     assert_eq!(
         Message::decode(b"d1:m7:novelty1:xi1ee"),
@@ -385,6 +387,7 @@ fn unknown_reasons_read_as_refused() {
 }
 
 #[test]
+//= spec/friends.md#message-canonical
 fn what_is_no_canonical_dictionary_ends_the_session() {
     let long = vec![b'd'; MAX_MESSAGE + 1];
     let deep = b"d1:m4:sync1:xllllllllleeeeeeeeee";
@@ -418,6 +421,7 @@ fn what_is_no_canonical_dictionary_ends_the_session() {
 }
 
 #[test]
+//= spec/friends.md#help-id
 fn a_help_id_tells_whose_ask_it_is() {
     assert!(HelpId(4).belongs_to_asker(true) && !HelpId(4).belongs_to_asker(false));
     assert!(HelpId(5).belongs_to_asker(false) && !HelpId(5).belongs_to_asker(true));

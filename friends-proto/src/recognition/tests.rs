@@ -49,6 +49,7 @@ fn meeting(ours: &Recognition, theirs: &Recognition, friends: &[Known]) -> Optio
 }
 
 #[test]
+//= spec/friends.md#field-tags
 fn a_friend_is_recognised_and_only_as_what_it_is() {
     let ours = shown(1, &[2, 3], Role::Opener, false);
     let theirs = over_the_wire(&shown(3, &[4, 1], Role::Acceptor, false));
@@ -73,6 +74,7 @@ fn a_friendship_of_one_side_is_none() {
 }
 
 #[test]
+//= spec/friends.md#meet-nobody
 fn p26_a_prober_that_knows_our_key_sees_only_that_we_speak_it() {
     // The prober adds us, and shows the tag that it can make from our public key and its own secret.
     let prober = shown(66, &[1], Role::Acceptor, true);
@@ -124,6 +126,7 @@ fn p19_a_stranger_that_asks_for_many_torrents_gets_noise() {
 }
 
 #[test]
+//= spec/friends.md#meet-replay
 fn a_played_back_tag_is_not_answered_and_counted() {
     let ours = shown(1, &[2], Role::Opener, false);
     let theirs = shown(2, &[1], Role::Acceptor, false);
@@ -183,6 +186,7 @@ fn acquaintances_meet_when_both_are_open() {
 }
 
 #[test]
+//= spec/friends.md#field-size
 fn p24_more_friends_than_the_limit_are_refused() {
     let friends = vec![known(1, 2); MAX_FRIENDS + 1];
     let new = |friends: &[Known], padding: &[u8]| {
@@ -206,6 +210,7 @@ fn p24_more_friends_than_the_limit_are_refused() {
 }
 
 #[test]
+//= spec/friends.md#field-bad
 fn a_field_that_is_not_sound_is_a_plain_peers() {
     let nonce = || Item::bytes([0; NONCE_BYTES]);
     let tags = |length: usize| Item::bytes(vec![1; length]);

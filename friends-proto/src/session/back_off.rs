@@ -25,6 +25,7 @@ impl<Who: Ord + Clone> BackOff<Who> {
     }
 
     /// `who` broke a session.
+    //= spec/friends.md#session-back-off
     pub fn broke(&mut self, who: Who, now: Duration) {
         self.until.retain(|_, until| *until > now);
         if self.until.len() >= MAX_BACK_OFFS && !self.until.contains_key(&who) {
@@ -48,6 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
+    //= spec/friends.md#session-back-off
     fn ten_minutes_and_no_longer() {
         let mut waiting = BackOff::new();
         let at = Duration::from_secs(5);

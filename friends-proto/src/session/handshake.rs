@@ -33,6 +33,7 @@ pub enum With {
 }
 
 impl With {
+    //= spec/friends.md#noise-protocol
     fn pattern(&self) -> &'static str {
         match self {
             Self::Friend { .. } => "Noise_XXpsk0_25519_ChaChaPoly_SHA256",
@@ -41,6 +42,7 @@ impl With {
     }
 
     /// Bytes of handshake message 0, 1 or 2. They carry no payload, so there is one length for each.
+    //= spec/friends.md#noise-payload
     fn length(&self, kind: u8) -> usize {
         match (kind, self) {
             (0, Self::Friend { .. }) => KEY + TAG,
@@ -111,6 +113,8 @@ pub(super) struct Step {
 impl Handshake {
     /// # Errors
     /// [`End::Setup`] when the library refuses what it is given.
+    //= spec/friends.md#noise-prologue
+    //= spec/friends.md#noise-fresh
     pub(super) fn new(setup: &Setup) -> Result<Self, End> {
         let mut prologue = PROLOGUE.to_vec();
         prologue.extend_from_slice(&setup.infohash);
@@ -156,6 +160,9 @@ impl Handshake {
     }
 
     /// Takes a handshake frame of the other side.
+    //= spec/friends.md#frame-kind
+    //= spec/friends.md#frame-length
+    //= spec/friends.md#frame-decrypt
     pub(super) fn read(&mut self, kind: u8, message: &[u8]) -> Result<Step, End> {
         if kind != self.next {
             return Err(BadFrame::Kind(kind).into());
@@ -181,6 +188,7 @@ impl Handshake {
     }
 
     /// After the last handshake message.
+    //= spec/friends.md#hello-own
     pub(super) fn into_channel(self) -> Result<Channel, End> {
         let hash = self.noise.get_handshake_hash().first_chunk().copied();
         let theirs = self.noise.get_remote_static();
@@ -206,6 +214,7 @@ impl Channel {
     }
 
     /// What `role` signs to prove its identity: this session, its place in it, and the static key it came with.
+    //= spec/friends.md#hello-signature
     fn statement(&self, role: Role, fixed: &[u8; KEY]) -> Vec<u8> {
         let mut statement = SIGNED.to_vec();
         statement.push(role.byte());
@@ -235,6 +244,9 @@ impl Channel {
     ///
     /// # Errors
     /// Our own key, another key than the friend's, no key, or a signature that is not over this session.
+    //= spec/friends.md#hello-check
+    //= spec/friends.md#hello-friend
+    //= spec/friends.md#hello-own
     pub(super) fn prove(
         &self,
         hello: &Hello,
@@ -266,6 +278,8 @@ impl Channel {
     }
 
     /// The plaintext of a transport message.
+    //= spec/friends.md#frame-length
+    //= spec/friends.md#frame-decrypt
     pub(super) fn open(&mut self, message: &[u8]) -> Result<Vec<u8>, End> {
         if !(TAG..=MAX_MESSAGE + TAG).contains(&message.len()) {
             return Err(BadFrame::Length(message.len()).into());

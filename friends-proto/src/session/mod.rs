@@ -99,6 +99,7 @@ pub enum BadFrame {
 impl End {
     /// Whether [`BACK_OFF`] begins.
     #[must_use]
+    //= spec/friends.md#session-back-off
     pub fn backs_off(&self) -> bool {
         match self {
             Self::BadFrame(_)
@@ -247,6 +248,7 @@ impl Session {
     ///
     /// # Errors
     /// [`End::Timeout`], or the end that came before.
+    //= spec/friends.md#session-time
     pub fn expire(&mut self, now: Duration) -> Result<(), End> {
         if let Phase::Over(end) = self.phase {
             return Err(end);
@@ -261,6 +263,7 @@ impl Session {
     ///
     /// # Errors
     /// The session is over; nothing is sent, and whatever else comes is refused in the same way.
+    //= spec/friends.md#session-connection
     pub fn receive(&mut self, frame: &[u8], now: Duration) -> Result<Received, End> {
         self.expire(now)?;
         self.take(frame, now).map_err(|end| self.over(end))
@@ -304,6 +307,7 @@ impl Session {
         end
     }
 
+    //= spec/friends.md#frame-nonces
     fn seal(&mut self, message: &Message) -> Result<Vec<u8>, End> {
         let channel = match &mut self.phase {
             Phase::Hello(channel) | Phase::Open(channel) => channel,
@@ -316,6 +320,8 @@ impl Session {
         channel.seal(TRANSPORT, &message.encode())
     }
 
+    //= spec/friends.md#frame-kind
+    //= spec/friends.md#frame-nonces
     fn take(&mut self, frame: &[u8], now: Duration) -> Result<Received, End> {
         let (&kind, message) = frame.split_first().ok_or(BadFrame::Empty)?;
         match &mut self.phase {
@@ -373,6 +379,9 @@ impl Session {
         self.seal(&Message::Hello(hello))
     }
 
+    //= spec/friends.md#hello-first
+    //= spec/friends.md#message-sync-first
+    //= spec/friends.md#session-rate
     fn read(&mut self, plaintext: &[u8], paced: bool) -> Result<Received, End> {
         let event = match (&self.phase, Message::decode(plaintext)) {
             (_, Err(DecodeError::End(error))) => return Err(BadFrame::from(error).into()),
@@ -440,6 +449,8 @@ impl std::fmt::Debug for Session {
 }
 
 /// The version that holds: the highest that both speak. The acceptor chooses; the opener looks whether that is it.
+//= spec/friends.md#hello-version
+//= spec/friends.md#version-plain
 fn version(role: Role, ours: [u8; 2], hello: &Hello) -> Result<u8, End> {
     let highest = ours[1].min(hello.highest);
     if highest < ours[0].max(hello.lowest) {
@@ -464,6 +475,7 @@ pub enum Stays {
 /// Which of two sessions of the same pair stays, by who began each: the one whose opener has the smaller key. Of two
 /// that the same side began the newer stays, since nobody begins a second one while it believes in the first.
 #[must_use]
+//= spec/friends.md#session-one
 pub fn stays(older_opener: &PublicKey, newer_opener: &PublicKey) -> Stays {
     if older_opener < newer_opener {
         Stays::Older

@@ -108,6 +108,7 @@ impl Dh for X25519 {
         self.secret.as_slice()
     }
 
+    //= spec/friends.md#noise-zero
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let public = public.first_chunk::<KEY>().ok_or(Error::Dh)?;
         let shared = MontgomeryPoint(*public).mul_clamped(*self.secret).0;

@@ -29,6 +29,7 @@ impl Bucket {
     ///
     /// # Errors
     /// How long to wait until there is one.
+    //= spec/friends.md#session-rate
     pub(super) fn take(&mut self, now: Duration) -> Result<(), Duration> {
         let passed = now.saturating_sub(self.filled).as_micros();
         let passed = u64::try_from(passed).unwrap_or(u64::MAX);

@@ -144,6 +144,9 @@ fn nothing_of_ours_is_readable_on_the_wire() {
 }
 
 #[test]
+//= spec/friends.md#noise-protocol
+//= spec/friends.md#frame-decrypt
+//= spec/friends.md#frame-length
 fn p26_a_prober_without_the_pair_key_gets_no_byte() {
     // It knows both identities, but not K.
     let prober = setup(Role::Opener, friend(9, 2));
@@ -160,6 +163,7 @@ fn p26_a_prober_without_the_pair_key_gets_no_byte() {
 }
 
 #[test]
+//= spec/friends.md#noise-prologue
 fn p6_a_session_belongs_to_its_swarm_and_its_two_peers() {
     let changes: [fn(&mut Setup); 3] = [
         |setup| setup.infohash[19] ^= 1,
@@ -176,6 +180,7 @@ fn p6_a_session_belongs_to_its_swarm_and_its_two_peers() {
 }
 
 #[test]
+//= spec/friends.md#hello-check
 fn p21_a_relayed_proof_is_refused() {
     // Mallory (9) stands between Alice and Bob, in a session with each, and shows Bob's hello to Alice.
     let mallory = |role, fixed| {
@@ -214,6 +219,7 @@ fn p21_a_relayed_proof_is_refused() {
 }
 
 #[test]
+//= spec/friends.md#hello-signature
 fn p21_the_proof_is_over_the_role_the_session_and_the_static_key() {
     let (mut alice, mut bob, first) = started(friends());
     assert_eq!(alice.handshake_hash(), None);
@@ -236,6 +242,8 @@ fn p21_the_proof_is_over_the_role_the_session_and_the_static_key() {
 }
 
 #[test]
+//= spec/friends.md#hello-own
+//= spec/friends.md#frame-kind
 fn p22_our_own_key_or_frame_echoed_is_refused() {
     // The same identity at both ends.
     let [alice, mut bob] = acquaintances();
@@ -260,6 +268,7 @@ fn p22_our_own_key_or_frame_echoed_is_refused() {
 }
 
 #[test]
+//= spec/friends.md#hello-friend
 fn another_key_than_the_friends_is_refused() {
     let [alice, mut bob] = friends();
     bob.identity = identity(3);
@@ -269,6 +278,7 @@ fn another_key_than_the_friends_is_refused() {
 }
 
 #[test]
+//= spec/friends.md#noise-zero
 fn a_key_of_small_order_is_refused_by_both_sides() {
     for zeros in [[0; 32], {
         let mut one = [0; 32];
@@ -302,6 +312,8 @@ fn versions(lowest: u8, highest: u8, chosen: Option<u8>) -> Result<Received, End
 }
 
 #[test]
+//= spec/friends.md#hello-version
+//= spec/friends.md#version-plain
 fn p25_no_common_version_no_session() {
     assert!(versions(1, 1, Some(1)).is_ok());
     assert!(versions(1, 255, Some(1)).is_ok());
@@ -328,6 +340,7 @@ fn p25_no_common_version_no_session() {
 }
 
 #[test]
+//= spec/friends.md#session-rate
 fn p24_a_flood_is_dropped_and_counted_and_the_session_lives() {
     let (mut alice, mut bob) = open(friends());
     let (mut heard, mut dropped) = (0, 0);
@@ -348,6 +361,7 @@ fn p24_a_flood_is_dropped_and_counted_and_the_session_lives() {
 }
 
 #[test]
+//= spec/friends.md#session-rate
 fn p24_we_keep_to_the_limit_ourselves() {
     let (mut alice, _) = open(friends());
     for id in 1..BURST {
@@ -370,6 +384,8 @@ fn p24_frames_over_the_limit_end_the_session() {
 }
 
 #[test]
+//= spec/friends.md#frame-kind
+//= spec/friends.md#session-connection
 fn frames_that_cannot_come_now_end_the_session() {
     for kind in [0, 2, 3, 4, 255] {
         let (mut alice, _, _) = started(friends());
@@ -390,6 +406,9 @@ fn frames_that_cannot_come_now_end_the_session() {
 }
 
 #[test]
+//= spec/friends.md#message-canonical
+//= spec/friends.md#message-field
+//= spec/friends.md#message-unknown
 fn bad_plaintext_ends_and_odd_messages_are_ignored() {
     let say = |bytes: &[u8]| {
         let (mut alice, mut bob) = open(friends());
@@ -430,6 +449,7 @@ fn without_hello(session: &mut Session, one: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+//= spec/friends.md#hello-first
 fn the_first_message_is_hello() {
     let none = Message::MetaNone(MetaNone {
         torrent: TorrentHash::V1([0; 20]),
@@ -456,6 +476,7 @@ fn a_second_hello_is_ignored() {
 }
 
 #[test]
+//= spec/friends.md#message-sync-first
 fn before_the_sync_nothing_else_is_heard_and_there_is_one() {
     let (mut alice, mut bob) = met(friends());
     let mut hears = |message: &Message| {
@@ -471,6 +492,7 @@ fn before_the_sync_nothing_else_is_heard_and_there_is_one() {
 }
 
 #[test]
+//= spec/friends.md#session-time
 fn a_session_that_does_not_open_in_time_is_over() {
     let (mut alice, _, _) = started(friends());
     let deadline = alice.deadline().expect("opening");
@@ -483,6 +505,7 @@ fn a_session_that_does_not_open_in_time_is_over() {
 }
 
 #[test]
+//= spec/friends.md#frame-nonces
 fn a_session_ends_before_its_nonces_do() {
     let (mut alice, mut bob) = open(friends());
     (alice.most, bob.most) = (5, 5);
@@ -504,6 +527,7 @@ fn a_session_ends_before_its_nonces_do() {
 }
 
 #[test]
+//= spec/friends.md#session-back-off
 fn goodbye_ends_both_sides() {
     let (mut alice, mut bob) = open(friends());
     let frame = alice.bye(ByeReason::Leaving).expect("open");
@@ -516,6 +540,7 @@ fn goodbye_ends_both_sides() {
 }
 
 #[test]
+//= spec/friends.md#session-one
 fn of_two_sessions_the_smaller_keys_stays() {
     let mut keys = [identity(1).public_key(), identity(2).public_key()];
     keys.sort_unstable();

@@ -8,8 +8,14 @@
     reason = "this test reads and writes the vectors' files"
 )]
 
+mod curve;
+mod friend_codes;
+mod ious;
+mod keys;
+mod ledgers;
 mod messages;
 mod noise;
+mod pairs;
 mod pex;
 mod recognition;
 mod session_ends;
@@ -26,6 +32,31 @@ struct Subject {
 }
 
 const SUBJECTS: &[Subject] = &[
+    Subject {
+        name: "keys",
+        generate: keys::generate,
+        check: keys::check,
+    },
+    Subject {
+        name: "friend_codes",
+        generate: friend_codes::generate,
+        check: friend_codes::check,
+    },
+    Subject {
+        name: "pairs",
+        generate: pairs::generate,
+        check: pairs::check,
+    },
+    Subject {
+        name: "ious",
+        generate: ious::generate,
+        check: ious::check,
+    },
+    Subject {
+        name: "ledgers",
+        generate: ledgers::generate,
+        check: ledgers::check,
+    },
     Subject {
         name: "recognition",
         generate: recognition::generate,

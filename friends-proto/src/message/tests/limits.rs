@@ -114,6 +114,7 @@ fn course() -> Vec<Row> {
 }
 
 #[test]
+//= spec/friends.md#message-field
 fn p24_every_limit_is_kept() {
     for (name, field, good, bad) in [opening(), beginning(), course()].concat() {
         let message = example(name);
