@@ -148,15 +148,7 @@ impl Daemon {
             invert_need,
         } = options;
         let store = open_store(config.data_dir()?).await?;
-        let reading = store.clone();
-        let (totals, paused, book) = blocking(move || {
-            Ok((
-                reading.totals().unwrap_or_default(),
-                reading.paused()?,
-                reading.book()?,
-            ))
-        })
-        .await?;
+        let (totals, paused, book) = read_saved(store.clone()).await?;
         let friends = befriending::open(store.clone()).await?;
         let carried_before = book.total;
         let (engine, engine_events) =
@@ -334,6 +326,18 @@ async fn open_store(dir: PathBuf) -> anyhow::Result<Store> {
         tracing::warn!("{note}");
     }
     Ok(store)
+}
+
+/// Statistics of all runs, whether transfers are paused, and what the line carried in which month.
+async fn read_saved(store: Store) -> anyhow::Result<(Totals, bool, Book)> {
+    blocking(move || {
+        Ok((
+            store.totals().unwrap_or_default(),
+            store.paused()?,
+            store.book()?,
+        ))
+    })
+    .await
 }
 
 fn engine_config(

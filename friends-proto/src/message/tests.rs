@@ -227,10 +227,15 @@ fn changed(message: &Message, field: &str, value: Option<Item>) -> Vec<u8> {
 }
 
 fn examples() -> Vec<Message> {
+    let mut all = examples_before_pieces();
+    all.extend(examples_of_pieces());
+    all
+}
+
+fn examples_before_pieces() -> Vec<Message> {
     let (id, torrent) = (HelpId(7), TorrentHash::V1([0x11; 20]));
     let from = SocketAddr::from(([198, 51, 100, 1], 6881));
     let iou = IouBytes::new(vec![0xab; 130]).expect("within limits");
-    let pieces = PieceSet::new(0, vec![0x80]).expect("piece 0");
     vec![
         Message::Hello(Hello {
             key: [1; 32],
@@ -241,7 +246,7 @@ fn examples() -> Vec<Message> {
         }),
         Message::Sync(Sync {
             credit: Some(iou.clone()),
-            debt: Some(iou.clone()),
+            debt: Some(iou),
         }),
         Message::Ask(Ask {
             id,
@@ -272,6 +277,15 @@ fn examples() -> Vec<Message> {
             data: b"abc".to_vec(),
         }),
         Message::MetaNone(MetaNone { torrent }),
+    ]
+}
+
+fn examples_of_pieces() -> Vec<Message> {
+    let id = HelpId(7);
+    let from = SocketAddr::from(([198, 51, 100, 1], 6881));
+    let iou = IouBytes::new(vec![0xab; 130]).expect("within limits");
+    let pieces = PieceSet::new(0, vec![0x80]).expect("piece 0");
+    vec![
         Message::Reserve(Reserve {
             id,
             pieces: pieces.clone(),

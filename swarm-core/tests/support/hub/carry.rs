@@ -179,10 +179,10 @@ impl World {
         let master = masters
             .into_iter()
             .find(|j| self.masters[*j].is_some() && master_addr(*j) == addr);
-        if let Some(j) = master.filter(|j| swarm(*j) == torrent) {
-            if j == i || self.meeting == Meeting::Dialled {
-                return self.meet(i, j, addr, false);
-            }
+        if let Some(j) = master.filter(|j| swarm(*j) == torrent)
+            && (j == i || self.meeting == Meeting::Dialled)
+        {
+            return self.meet(i, j, addr, false);
         }
         let slave = (0..self.slaves.len()).find(|j| *j != i && slave_addr(*j) == addr);
         match slave.filter(|j| self.slaves[*j].known.contains(&torrent)) {

@@ -7,7 +7,7 @@ use swarm_core::io::{ConnFact, ConnId, Input, PieceFact};
 impl World {
     pub fn flow(&mut self) {
         for i in 0..self.slaves.len() {
-            self.from_swarms(i);
+            self.swarms_give(i);
             self.upload(i);
             self.by_itself(i);
         }
@@ -21,7 +21,7 @@ impl World {
     }
 
     /// Every torrent's swarm gives a slave its supply.
-    fn from_swarms(&mut self, i: usize) {
+    fn swarms_give(&mut self, i: usize) {
         let bytes = self.bytes(self.slaves[i].plan.supply);
         let seeds: Vec<ConnId> = self.conns(i, |far| far == Far::Seed);
         for conn in seeds {
@@ -212,7 +212,7 @@ impl World {
             return;
         };
         master.own_part += part;
-        while master.own_part >= PIECE as f64 {
+        if master.own_part >= PIECE as f64 {
             master.own_part -= PIECE as f64;
             let lacks: Vec<usize> = (0..master.have.len())
                 .filter(|p| !master.have[*p])
@@ -223,7 +223,6 @@ impl World {
             let master = self.masters[i].as_mut().expect("there");
             master.got[piece] = PIECE;
             self.master_has(i, u32::try_from(piece).expect("few"));
-            return;
         }
     }
 
