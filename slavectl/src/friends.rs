@@ -10,6 +10,7 @@ use control_api::friends::{
 };
 use control_api::node::Nothing;
 use control_api::paths;
+use owo_colors::{OwoColorize as _, Style};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
@@ -61,7 +62,7 @@ impl Session<'_, '_> {
         if !(qr || self.io.terminal) || self.json {
             return self.answer(&own, &printable(&own.code));
         }
-        let picture = qr_code(&own.code)?;
+        let picture = qr_code(&own.code, self.io.colour)?;
         self.answer(&own, &format!("{}\n\n{picture}", printable(&own.code)))
     }
 
@@ -163,10 +164,21 @@ fn write_private(file: &Path, export: &FriendsExport, force: bool) -> io::Result
 }
 
 /// The code as a picture of half blocks. In upper case, which a QR code holds in fewer dots, and friend codes are read in.
-fn qr_code(code: &str) -> Result<String, Failure> {
+/// Readers want dark on light: in colour that is said outright, else a dark background is taken for granted.
+fn qr_code(code: &str, colour: bool) -> Result<String, Failure> {
     let failed = |e: qrcode::types::QrError| Failure::refused("QR code", e.to_string(), "");
     let picture = QrCode::new(code.to_uppercase()).map_err(failed)?;
-    Ok(picture.render::<Dense1x2>().build())
+    let mut renderer = picture.render::<Dense1x2>();
+    if !colour {
+        let inverted = renderer.dark_color(Dense1x2::Light);
+        return Ok(inverted.light_color(Dense1x2::Dark).build());
+    }
+    let paint = |line: &str| {
+        line.style(Style::new().black().on_bright_white())
+            .to_string()
+    };
+    let lines: Vec<String> = renderer.build().lines().map(paint).collect();
+    Ok(lines.join("\n"))
 }
 
 #[cfg(test)]
@@ -176,12 +188,16 @@ mod tests {
     #[test]
     fn a_code_with_four_hints_fits_a_terminal() {
         let code = format!("bs1{}{}", "q".repeat(59), "@[2001:db8::1]:51413".repeat(4));
-        let picture = qr_code(&code).expect("fits");
+        let picture = qr_code(&code, false).expect("fits");
         let width = picture.lines().map(|line| line.chars().count()).max();
         assert!(width.is_some_and(|width| width <= 80), "{width:?}");
+        let margin = |picture: &str| picture.lines().next().map(str::to_owned);
+        assert!(margin(&picture).is_some_and(|line| line.chars().all(|c| c == '█')));
+        let painted = qr_code(&code, true).expect("fits");
+        assert!(margin(&painted).is_some_and(|line| line.contains("\u{1b}[")));
         assert_ne!(
-            qr_code("BS1QQ").expect("fits"),
-            qr_code("BS1QP").expect("fits")
+            qr_code("BS1QQ", false).expect("fits"),
+            qr_code("BS1QP", false).expect("fits")
         );
     }
 }
