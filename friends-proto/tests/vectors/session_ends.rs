@@ -48,22 +48,13 @@ fn astray(friends: &Case) -> [Handshake; 2] {
     ]
 }
 
-pub(crate) fn in_the_handshake(friends: &Case, open: &Case) -> Vec<Ended> {
-    let (known, unknown) = (friends.noise(), open.noise());
+fn one(kind: u8, message: &[u8]) -> Vec<String> {
+    vec![hex(frame(kind, message))]
+}
+
+pub(crate) fn first_frames(friends: &Case, open: &Case) -> Vec<Ended> {
+    let unknown = open.noise();
     let [wrong_k, elsewhere] = astray(friends);
-    let mirrored = Handshake::new(
-        None,
-        &unhex(&open.prologue),
-        side(&open.opener),
-        Side {
-            fixed: side(&open.opener).fixed,
-            ..side(&open.acceptor)
-        },
-    );
-    let mut flipped = known.messages[1].clone();
-    flipped[40] ^= 1;
-    let zero = [0; 32];
-    let one = |kind, message: &[u8]| vec![hex(frame(kind, message))];
     vec![
         end(
             friends,
@@ -100,6 +91,21 @@ pub(crate) fn in_the_handshake(friends: &Case, open: &Case) -> Vec<Ended> {
             one(3, &[0; 40]),
             "kind",
         ),
+    ]
+}
+
+pub(crate) fn later_frames(friends: &Case, open: &Case) -> Vec<Ended> {
+    let known = friends.noise();
+    let mine = side(&open.opener);
+    let theirs = Side {
+        fixed: mine.fixed,
+        ..side(&open.acceptor)
+    };
+    let mirrored = Handshake::new(None, &unhex(&open.prologue), mine, theirs);
+    let mut flipped = known.messages[1].clone();
+    flipped[40] ^= 1;
+    let zero = [0; 32];
+    vec![
         end(
             friends,
             "opener",
@@ -228,55 +234,25 @@ pub(crate) fn by_words(friends: &Case) -> Vec<Ended> {
     })
     .encode();
     let list = b"le".as_slice();
+    let bob = |name, plaintext: &[u8], error| {
+        let frames = first_message(friends, plaintext);
+        end(friends, "acceptor", name, frames, error)
+    };
+    let alice = |name, plaintext: &[u8], error| {
+        let frames = first_answer(friends, plaintext);
+        end(friends, "opener", name, frames, error)
+    };
     vec![
-        end(
-            friends,
-            "acceptor",
-            "a forged proof",
-            first_message(friends, &forged),
-            "bad_signature",
-        ),
-        end(
-            friends,
-            "acceptor",
-            "newer versions only",
-            first_message(friends, &newer),
-            "version",
-        ),
-        end(
-            friends,
-            "acceptor",
-            "a choice by the opener",
-            first_message(friends, &chosen),
-            "version",
-        ),
-        end(
-            friends,
-            "opener",
-            "no choice by the acceptor",
-            first_answer(friends, &answer(None)),
-            "version",
-        ),
-        end(
-            friends,
-            "opener",
+        bob("a forged proof", &forged, "bad_signature"),
+        bob("newer versions only", &newer, "version"),
+        bob("a choice by the opener", &chosen, "version"),
+        alice("no choice by the acceptor", &answer(None), "version"),
+        alice(
             "a choice that the opener did not offer",
-            first_answer(friends, &answer(Some(2))),
+            &answer(Some(2)),
             "version",
         ),
-        end(
-            friends,
-            "acceptor",
-            "another first message",
-            first_message(friends, &stop),
-            "no_hello",
-        ),
-        end(
-            friends,
-            "acceptor",
-            "a first message that is none",
-            first_message(friends, list),
-            "message",
-        ),
+        bob("another first message", &stop, "no_hello"),
+        bob("a first message that is none", list, "message"),
     ]
 }

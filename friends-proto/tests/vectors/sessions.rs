@@ -301,8 +301,9 @@ pub(crate) fn generate() -> String {
     ];
     sessions.iter_mut().for_each(play);
     let [friends, open] = &sessions;
-    let ended = ends::in_the_handshake(friends, open)
+    let ended = ends::first_frames(friends, open)
         .into_iter()
+        .chain(ends::later_frames(friends, open))
         .chain(ends::by_proofs(friends, open))
         .chain(ends::by_words(friends))
         .collect();
