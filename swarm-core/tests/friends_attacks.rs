@@ -42,6 +42,7 @@ impl Desk {
             upload: Some(1 << 20),
             download: None,
             month: None,
+            schedule: Vec::new(),
             connections: 100,
             cache: 64 << 20,
             cache_memory: 64 << 20,
