@@ -190,11 +190,7 @@ impl Daemon {
             tracker_inbox,
         ));
         shared.spawn(feeding::run(Arc::clone(&shared), feed_inbox));
-        shared.spawn(announcing::keep_figures(Arc::clone(&shared)));
-        shared
-            .tasks
-            .spawn(limiting::keep_books(Arc::clone(&shared)));
-        shared.spawn(limiting::tell_time(Arc::clone(&shared)));
+        shared.keep_count();
         if paused {
             shared.engine.set_paused(true).await?;
         }
@@ -265,6 +261,13 @@ impl Shared {
             .collect();
         let (listen, data) = (listen.join(" "), self.store.path().display());
         tracing::info!(%listen, ?api, %data, "btslave {} runs", env!("CARGO_PKG_VERSION"));
+    }
+
+    /// Begins the tasks that save what is counted, and tell the time.
+    fn keep_count(self: &Arc<Self>) {
+        self.spawn(announcing::keep_figures(Arc::clone(self)));
+        self.tasks.spawn(limiting::keep_books(Arc::clone(self)));
+        self.spawn(limiting::tell_time(Arc::clone(self)));
     }
 
     fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
