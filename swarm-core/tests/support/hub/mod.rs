@@ -3,6 +3,8 @@
 //!
 //! Slave `i` has the torrent that its own master wants, numbered `i`; friends are numbered by their index, too.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 mod carry;
 mod flow;
 
@@ -145,7 +147,6 @@ pub struct World {
     pub t: f64,
     pub dt: f64,
     pub meeting: Meeting,
-    pub limits: FriendsLimits,
     pub slaves: Vec<Slave>,
     pub masters: Vec<Option<Master>>,
     pub mail: Vec<(f64, usize, Input)>,
@@ -199,7 +200,6 @@ impl World {
             t: 0.0,
             dt: 0.05,
             meeting,
-            limits,
             slaves,
             masters,
             mail: Vec::new(),
@@ -383,11 +383,6 @@ impl World {
             }
         }
         false
-    }
-
-    /// Bytes that the master of `j` has.
-    pub fn progress(&self, j: usize) -> u64 {
-        self.masters[j].as_ref().map_or(0, |m| m.got.iter().sum())
     }
 
     pub fn done(&self, j: usize) -> Option<f64> {
