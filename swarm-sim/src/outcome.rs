@@ -65,6 +65,9 @@ pub struct Outcome {
     pub leaves: u32,
     /// See there.
     pub bans: u32,
+    /// When repeaters came to hold pieces: leechers that had them already, that had all of them under way from others, and
+    /// that could ask for some, all summed up over the pieces.
+    pub fate: [u64; 3],
     /// Most that one repeater's cache held.
     pub cache_peak: u64,
     /// Of each swarm its name, and what repeaters gave to and took from it, where there is more than one.
@@ -146,6 +149,10 @@ fn outcome(world: &World, case: &Case, seed: u64) -> Outcome {
         joins: world.repeaters.iter().map(|r| r.joins).sum(),
         leaves: world.repeaters.iter().map(|r| r.leaves).sum(),
         bans: world.repeaters.iter().map(|r| r.bans).sum(),
+        fate: world
+            .repeaters
+            .iter()
+            .fold([0; 3], |sum, r| [0, 1, 2].map(|at| sum[at] + r.fate[at])),
         cache_peak: world
             .repeaters
             .iter()

@@ -115,8 +115,8 @@ pub(crate) struct Peer {
     pub(crate) next_optimistic: Time,
     /// Nodes that gave it something wrong.
     pub(crate) banned: Vec<u32>,
-    /// Nodes that gave to a piece that was wrong.
-    pub(crate) suspected: Vec<u32>,
+    /// How far nodes are trusted that gave to a piece that was wrong: two points less for each, one more for each right one.
+    pub(crate) trust: Vec<(u32, i32)>,
     pub(crate) sent: u64,
     pub(crate) got: u64,
     pub(crate) wasted: u64,

@@ -36,6 +36,9 @@ pub struct Plan {
     /// Bytes of acknowledgement on the up line per byte that comes down.
     #[serde(default = "headers")]
     pub acknowledge: f64,
+    /// All addresses are of one network of 256, as in a rig: all are allowed the same pieces while choked (BEP 6).
+    #[serde(default)]
+    pub one_network: bool,
     /// Mean life of a connection, seconds; absent: they last.
     pub connection_s: Option<f64>,
     /// The swarms.

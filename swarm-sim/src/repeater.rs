@@ -25,6 +25,8 @@ use crate::world::World;
 const PORT: u16 = 6881;
 /// Peers that a tracker names at a time (`numwant`).
 const NUMWANT: u32 = 50;
+/// Pieces in an allowed fast set (libtorrent's `allowed_fast_set_size`).
+const ALLOWED_FAST: u64 = 5;
 /// A tracker answers so fast.
 const TRACKER: Time = SECOND / 5;
 
@@ -58,6 +60,9 @@ pub(crate) struct Repeater {
     pub(crate) joins: u32,
     pub(crate) leaves: u32,
     pub(crate) bans: u32,
+    /// At the moments when pieces became ours: leechers that had them, that had all of them under way from others, and
+    /// that could ask us.
+    pub(crate) fate: [u64; 3],
 }
 
 pub(crate) fn class() -> Class {
@@ -84,6 +89,13 @@ pub(crate) fn node_at(addr: SocketAddr) -> Option<u32> {
         }
         IpAddr::V6(_) => None,
     }
+}
+
+/// Pieces that a node may ask for though it is choked (BEP 6): by its address, so the same from everybody; nodes of one
+/// network have the same.
+pub(crate) fn allowed_fast(network: u32, swarm: u32, pieces: u32) -> impl Iterator<Item = u32> {
+    let seed = u64::from(network) << 32 | u64::from(swarm) << 3;
+    (0..ALLOWED_FAST).map(move |at| (mix(seed ^ at) % u64::from(pieces.max(1))) as u32)
 }
 
 /// The peer id of a node.
@@ -145,6 +157,7 @@ impl World {
             joins: 0,
             leaves: 0,
             bans: 0,
+            fate: [0; 3],
         });
         let [from, to] = plan.joins;
         let at = from + (to - from) * self.rng.unit();

@@ -8,15 +8,13 @@ use crate::limiter::Limiter;
 use crate::link::End;
 use crate::peer::{Habits, Peer, Uplink};
 use crate::plan::{Group, Kind, Plan, SwarmPlan};
-use crate::repeater::Repeater;
+use crate::repeater::{Repeater, allowed_fast};
 use crate::rng::Rng;
 
 /// Between two looks at where we are.
 const SAMPLE: Time = SECOND / 2;
 /// A peer that lost a connection asks the tracker for others so much later.
 const REANNOUNCE: Time = 60 * SECOND;
-/// Pieces in an allowed fast set (`allowed_fast_set_size`).
-const ALLOWED_FAST: u32 = 5;
 /// Connections to others that a peer accepts over what it seeks.
 const SPARE_PEERS: u32 = 2;
 
@@ -156,7 +154,7 @@ impl World {
             if plan.limited {
                 peer.limiter = Some(Limiter::new(self.rng.next()));
             }
-            peer.allowed = self.allowed_fast(swarm);
+            peer.allowed = self.allowed(id, swarm);
             peer.group = u32::try_from(group).unwrap_or(0);
             let [from, to] = plan.joins;
             let at = from + (to - from) * self.rng.unit();
@@ -176,9 +174,10 @@ impl World {
     }
 
     /// Pieces that a peer may ask for though it is choked (BEP 6): by its address, so the same from everybody.
-    fn allowed_fast(&mut self, swarm: u32) -> Vec<u32> {
+    pub(crate) fn allowed(&self, node: u32, swarm: u32) -> Vec<u32> {
         let pieces = self.swarms[swarm as usize].pieces;
-        (0..ALLOWED_FAST).map(|_| self.rng.below(pieces)).collect()
+        let network = if self.plan.one_network { 0 } else { node };
+        allowed_fast(network, swarm, pieces).collect()
     }
 
     /// Runs until the plan's end.
@@ -417,7 +416,7 @@ fn newcomer(plan: &Group, swarm: u32, pieces: u32) -> Peer {
         next_round: 0,
         next_optimistic: 0,
         banned: Vec::new(),
-        suspected: Vec::new(),
+        trust: Vec::new(),
         sent: 0,
         got: 0,
         wasted: 0,

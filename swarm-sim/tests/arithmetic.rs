@@ -46,6 +46,10 @@ fn one_leecher_takes_size_by_rate() {
     let down = ["swarm.main.group.leechers.down = '512 KiB'"];
     let narrow = play(1, "1 KiB", &down, 1).mean_s.unwrap();
     assert!((32.0..32.8).contains(&narrow), "{narrow}");
+    // The first bytes wait for ticks, and what a connection asks for grows with what it sent.
+    let limited = play(1, "1 KiB", &["swarm.main.group.seed.limited=true"], 1);
+    let limited = limited.mean_s.unwrap();
+    assert!((16.0..18.5).contains(&limited), "{limited}");
     let headers = play(1, "1 KiB", &["overhead=0.1"], 1).mean_s.unwrap();
     assert!((17.59..18.2).contains(&headers), "{headers}");
 }

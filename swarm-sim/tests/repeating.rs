@@ -44,3 +44,51 @@ fn the_line_is_never_exceeded() {
     let lasted = outcome.ended_s - 3.0;
     assert!(outcome.up as f64 <= 262_144.0 * (lasted + 1.0));
 }
+
+#[test]
+fn poison_stops_nobody_and_its_givers_are_banned() {
+    let cases = load(include_str!("../plans/liars.toml"), &[]).unwrap();
+    let case = cases.iter().find(|c| c.name == "2 poisoners").unwrap();
+    let outcome = run(case, 1).unwrap();
+    assert_eq!(outcome.complete, 8);
+    assert!(
+        outcome.wasted > 256 << 10,
+        "nobody was given anything wrong"
+    );
+}
+
+#[test]
+fn a_policy_switched_off_changes_the_run() {
+    let hash = |off: &str| starving("repeater", &[off], 1).hash;
+    let all_on = hash("repeater.off=[]");
+    for policy in ["yield", "remind", "interest", "stop-loss"] {
+        assert_ne!(
+            hash(&format!("repeater.off=['{policy}']")),
+            all_on,
+            "{policy}"
+        );
+    }
+}
+
+#[test]
+fn one_who_knows_all_puts_a_repeater_where_it_is_needed() {
+    let text = include_str!("../plans/fifty-swarms.toml");
+    let changes = ["seconds=120".to_owned()];
+    let cases = load(text, &changes).unwrap();
+    let case = cases
+        .iter()
+        .find(|c| c.plan.repeater.as_ref().unwrap().oracle);
+    let outcome = run(case.unwrap(), 1).unwrap();
+    let given = |make: &str| -> u64 {
+        let of_make = outcome
+            .swarms
+            .iter()
+            .filter(|(name, _, _)| name.starts_with(make));
+        of_make.map(|(_, up, _)| up).sum()
+    };
+    assert!(
+        given("starving") > 10 * given("sated"),
+        "{:?}",
+        outcome.swarms
+    );
+}

@@ -108,6 +108,10 @@ impl World {
                 .blocks
                 .iter()
                 .any(|owner| *owner != OPEN && *owner != GOT && *owner != end);
+            let foreign = part.givers.iter().any(|giver| *giver != self.other(end));
+            if (shared || foreign) && peer.on_parole(self.other(end)) {
+                return;
+            }
             if shared && contiguous > longest_run(&part.blocks) {
                 if backup.len() < room {
                     backup.extend(open());

@@ -5,6 +5,13 @@ use crate::events::{Block, Msg};
 use crate::peer::{GOT, sharing};
 use crate::world::World;
 
+/// Points of trust: for a right piece, for a wrong one, when a node is banned, and the most (libtorrent's
+/// `trust_points`).
+const RIGHT: i32 = 1;
+const WRONG: i32 = -2;
+const BANNED: i32 = -7;
+const TRUSTED: i32 = 8;
+
 impl World {
     /// What a peer hears at one of its ends.
     pub(crate) fn heard(&mut self, end: u32, msg: Msg) {
@@ -96,6 +103,11 @@ impl World {
         let partial = peer.partial.swap_remove(part);
         bits::set(&mut peer.taken, partial.piece, false);
         let id = u32::try_from(node).unwrap_or(u32::MAX);
+        if !partial.poisoned && !self.peers[node].trust.is_empty() {
+            for giver in &partial.givers {
+                self.peers[node].judge(*giver, RIGHT);
+            }
+        }
         if partial.poisoned {
             self.distrust(id, &partial.givers, partial.piece);
         } else {
@@ -104,14 +116,15 @@ impl World {
         self.spare.push(partial.blocks);
     }
 
-    /// A piece was wrong. Its only giver is banned; of several, each is where it gave to a wrong piece before.
+    /// A piece was wrong. Its only giver is banned; of several, each one whose trust is used up. Those who remain bring
+    /// whole pieces alone from now on (libtorrent's parole), so that the next wrong one has a name.
     fn distrust(&mut self, node: u32, givers: &[u32], piece: u32) {
         let bytes = self.swarms[self.peers[node as usize].swarm as usize].piece_len(piece);
         self.peers[node as usize].wasted += bytes;
         for giver in givers {
             let peer = &mut self.peers[node as usize];
-            let again = peer.suspects(*giver);
-            if givers.len() > 1 && !again {
+            let left = peer.judge(*giver, WRONG);
+            if givers.len() > 1 && left > BANNED {
                 continue;
             }
             peer.banned.push(*giver);
@@ -126,12 +139,25 @@ impl World {
 }
 
 impl crate::peer::Peer {
-    /// Notes a suspicion; true if it is not the first one.
-    fn suspects(&mut self, node: u32) -> bool {
-        let again = self.suspected.contains(&node);
-        if !again {
-            self.suspected.push(node);
-        }
-        again
+    /// Changes how far a node is trusted, and says how far that is. Who never gave anything wrong is not counted.
+    fn judge(&mut self, node: u32, points: i32) -> i32 {
+        let known = self.trust.iter().position(|(other, _)| *other == node);
+        let at = match known {
+            Some(at) => at,
+            None if points > 0 => return 0,
+            None => {
+                self.trust.push((node, 0));
+                self.trust.len() - 1
+            }
+        };
+        self.trust[at].1 = (self.trust[at].1 + points).min(TRUSTED);
+        self.trust[at].1
+    }
+
+    /// Whether a node gave to a wrong piece and has not made up for it.
+    pub(crate) fn on_parole(&self, node: u32) -> bool {
+        self.trust
+            .iter()
+            .any(|(other, left)| *other == node && *left < 0)
     }
 }

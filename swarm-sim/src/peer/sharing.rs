@@ -215,8 +215,14 @@ impl World {
 
     /// Whether the other end may ask for this block though it is choked.
     pub(crate) fn allowed_anyway(&self, end: u32, block: Block) -> bool {
-        let other = self.peers.get(self.other(end) as usize);
-        other.is_some_and(|peer| peer.allowed.contains(&block.piece()))
+        let other = self.other(end);
+        match self.peers.get(other as usize) {
+            Some(peer) => peer.allowed.contains(&block.piece()),
+            None => {
+                let swarm = self.ends[end as usize].swarm;
+                self.allowed(other, swarm).contains(&block.piece())
+            }
+        }
     }
 
     /// The other end takes a request back: answered by a reject, if by nothing else (BEP 6).

@@ -55,7 +55,8 @@ impl World {
             fast: true,
             extended: true,
         };
-        for message in self.introduction(other) {
+        let allowed = self.allowed(node, swarm);
+        for message in self.introduction(other, allowed) {
             // Our own words: they break no protocol.
             let _ = session.on_message(now, message);
         }
@@ -81,7 +82,7 @@ impl World {
     }
 
     /// What a node says first.
-    fn introduction(&self, node: u32) -> Vec<Message> {
+    fn introduction(&self, node: u32, allowed: Vec<u32>) -> Vec<Message> {
         if self.is_repeater(node) {
             return vec![extended(&hello(true, None)), Message::HaveNone];
         }
@@ -93,7 +94,9 @@ impl World {
             _ => Message::Bitfield(bits::to_wire(&peer.have, pieces).into()),
         };
         let habits = peer.habits;
-        vec![extended(&hello(habits.donthave, Some(habits.reqq))), set]
+        let hello = extended(&hello(habits.donthave, Some(habits.reqq)));
+        let allowed = allowed.into_iter().map(Message::AllowedFast);
+        [hello, set].into_iter().chain(allowed).collect()
     }
 
     pub(crate) fn repeater_disconnected(&mut self, node: u32, end: u32, ours: bool) {

@@ -178,7 +178,11 @@ impl World {
     ) {
         let now = self.timestamp();
         let (swarm, piece) = key;
+        let fate = self.fate(swarm, piece);
         let repeater = self.repeater_mut(node);
+        for (sum, count) in repeater.fate.iter_mut().zip(fate) {
+            *sum += count;
+        }
         for conn in announce {
             if let Ok(id) = u32::try_from(conn.0) {
                 repeater.obey(now, id, Order::Announce(piece));
@@ -199,6 +203,26 @@ impl World {
                 .inputs
                 .push_back(Input::Piece(swarm_id(swarm), piece, released));
         }
+    }
+
+    /// Leechers of a swarm that have a piece, that have all of it under way, and that could ask for some of it.
+    fn fate(&self, swarm: u32, piece: u32) -> [u64; 3] {
+        let mut fate = [0; 3];
+        let leechers = self.peers.iter().filter(|peer| {
+            let in_it = peer.swarm == swarm && peer.here;
+            in_it && peer.kind == crate::plan::Kind::Leecher
+        });
+        for peer in leechers {
+            let at = if !peer.lacks(piece) {
+                0
+            } else if crate::bits::get(&peer.taken, piece) {
+                1
+            } else {
+                2
+            };
+            fate[at] += 1;
+        }
+        fate
     }
 
     /// A connection's own clock.
