@@ -3,7 +3,6 @@
 #![allow(clippy::expect_used, missing_docs, unreachable_pub)]
 
 #[path = "support/hub/mod.rs"]
-#[allow(dead_code)] // Each test uses a part of it.
 mod hub;
 
 use hub::{KIB, MIB, Meeting, PIECE, Plan, World, limits};
