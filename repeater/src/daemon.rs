@@ -1,5 +1,6 @@
 //! The composition root: configuration, store, engine, feeds, trackers, masters and the API become one daemon.
 
+mod aiding;
 mod announcing;
 mod answers;
 mod changes;
@@ -32,6 +33,7 @@ use crate::discover::feeds::FeedPoller;
 use crate::discover::http::{Http, HttpOptions};
 use crate::discover::trackers::{self, Identity, TrackerClient, TrackerCommand};
 use crate::driver::{Engine, EngineConfig, EngineHandle};
+use crate::friends::FriendsConfig;
 use crate::store::{Store, Totals};
 
 /// Torrents of feeds that may wait to be taken.
@@ -61,6 +63,8 @@ pub struct Options {
     pub set_log: Option<LogFilter>,
     /// Record the brain's inputs to this file, up to so many bytes.
     pub record: Option<(PathBuf, u64)>,
+    /// Who we are to friends, and whom we added; None: friends are off.
+    pub friends: Option<FriendsConfig>,
     /// Turns the ranking of swarms upside down; for tests only.
     pub invert_need: bool,
 }
@@ -112,6 +116,7 @@ struct Known {
     masters: BTreeMap<String, mastering::Entry>,
     next_master: u32,
     announcing: announcing::Table,
+    watching: aiding::Watching,
 }
 
 impl std::fmt::Debug for Shared {
@@ -135,13 +140,17 @@ impl Daemon {
             metrics,
             set_log,
             record,
+            friends,
             invert_need,
         } = options;
         let store = open_store(config.data_dir()?).await?;
         let reading = store.clone();
         let (totals, paused) =
             blocking(move || Ok((reading.totals().unwrap_or_default(), reading.paused()?))).await?;
-        let (engine, engine_events) = Engine::start(engine_config(&config, record, invert_need)?)?;
+        let (engine, engine_events) = Engine::start(EngineConfig {
+            friends,
+            ..engine_config(&config, record, invert_need)?
+        })?;
         let http = http_client(&config)?;
         let (feed_events, feed_inbox) = mpsc::channel(FEED_EVENTS);
         let (tracker_events, tracker_inbox) = mpsc::channel(TRACKER_EVENTS);
@@ -320,6 +329,7 @@ fn engine_config(
         data_dir: config.data_dir()?,
         seed: random()?,
         record,
+        friends: None,
         invert_need,
     })
 }

@@ -235,6 +235,12 @@ impl Account {
         }
     }
 
+    /// Our own key.
+    #[must_use]
+    pub fn me(&self) -> &PublicKey {
+        &self.me
+    }
+
     /// The friend's key.
     #[must_use]
     pub fn friend(&self) -> &PublicKey {

@@ -30,6 +30,7 @@ async fn start_with(config: Config, sources: Option<Sources>) -> anyhow::Result<
         metrics,
         set_log: None,
         record: None,
+        friends: None,
         invert_need: false,
     })
     .await

@@ -54,6 +54,7 @@ impl Seed {
             data_dir: dir.to_owned(),
             seed: 1,
             record: None,
+            friends: None,
             invert_need: false,
         })?;
         let address = *engine

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bt_wire::ids::{InfoHash, PeerId};
+use swarm_core::io::friends::{FriendId, FriendsInput, FriendsMode};
 use swarm_core::io::{Input, Limits, MasterFact, MasterId, SwarmFact, SwarmId};
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -18,6 +19,7 @@ use swarm_core::view::NodeView;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::{Cache, CacheConfig, CacheError, KeptContent, Usage};
+use crate::friends::{AccountView, Command, Desk, Friend, Friends, FriendsConfig, RosterError};
 use crate::net::{ListenError, Network, Parts};
 use crate::record::{Header, RecordError, Recorder};
 use crate::swarms::{Add, KeepError, Swarm, SwarmTable, Torrent, verify_kept};
@@ -68,6 +70,8 @@ pub struct EngineConfig {
     pub seed: u64,
     /// Record all inputs to this file, up to so many bytes.
     pub record: Option<(PathBuf, u64)>,
+    /// Friends; None, or mode `off`: nothing is said of any.
+    pub friends: Option<FriendsConfig>,
     /// Turns the ranking of swarms upside down; for tests only.
     #[doc(hidden)]
     pub invert_need: bool,
@@ -85,6 +89,9 @@ pub enum StartError {
     /// The recording cannot be made.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The list of friends cannot be used.
+    #[error(transparent)]
+    Friends(#[from] RosterError),
     /// No thread, or no runtime on it.
     #[error("cannot start the driver's thread: {0} (raise the limit on processes or memory)")]
     Thread(#[source] std::io::Error),
@@ -162,6 +169,13 @@ impl Engine {
         let limits = clamp(config.limits, plannable);
         let mut params = Params::new(limits.clone(), config.peer_id.0);
         params.invert_need = config.invert_need;
+        let friends = config
+            .friends
+            .filter(|friends| friends.limits.mode != FriendsMode::Off);
+        if let Some(friends) = &friends {
+            params.friends = friends.limits.clone();
+        }
+        let (shared, queues) = friends.as_ref().map(Friends::new).transpose()?.unzip();
         let header = Header {
             params: params.clone(),
             seed: config.seed,
@@ -184,8 +198,13 @@ impl Engine {
             connections: limits.connections,
             device: config.device,
             pex: config.pex,
+            friends: shared,
         };
         let network = Network::open(parts, &config.listen)?;
+        if let (Some(friends), Some(queues)) = (friends, queues) {
+            let desk = Desk::run(Arc::clone(&network), friends, queues);
+            network.tasks.spawn(desk);
+        }
         let driver = Driver {
             node: brain(params, config.seed),
             network: Arc::clone(&network),
@@ -302,6 +321,45 @@ impl EngineHandle {
         self.input(Input::Master(master, fact)).await
     }
 
+    /// Something about friends that the daemon knows: what a master's RPC can do and shows, and the operator's asks.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub async fn friends_input(&self, input: FriendsInput) -> Result<(), Stopped> {
+        self.input(Input::Friends(input)).await
+    }
+
+    /// This is the list of friends now. Sessions with those who stay go on.
+    ///
+    /// # Errors
+    /// The list cannot be used; the old one stands.
+    pub async fn set_friends(&self, list: Vec<Friend>) -> Result<(), RosterError> {
+        let Some(friends) = &self.network.friends else {
+            return Ok(());
+        };
+        let (reply, answer) = oneshot::channel();
+        friends.command(Command::Friends(list, reply)).await;
+        // An engine that has stopped has no list.
+        answer.await.unwrap_or(Ok(()))
+    }
+
+    /// How the accounts with all friends stand; none with friends off.
+    pub async fn friends(&self) -> Vec<AccountView> {
+        let Some(friends) = &self.network.friends else {
+            return Vec::new();
+        };
+        let (reply, answer) = oneshot::channel();
+        friends.command(Command::Accounts(reply)).await;
+        answer.await.unwrap_or_default()
+    }
+
+    /// The operator's name for a friend.
+    #[must_use]
+    pub fn friend_name(&self, id: FriendId) -> String {
+        let friends = self.network.friends.as_ref();
+        friends.map_or_else(|| format!("friend {}", id.0), |friends| friends.name(id))
+    }
+
     /// New limits. Cache sizes only shrink while running: to grow, restart.
     ///
     /// # Errors
@@ -391,4 +449,4 @@ impl EngineHandle {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

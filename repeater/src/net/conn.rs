@@ -1,6 +1,7 @@
 //! One connection: its session, and its socket. The task never waits while it could read, write or obey.
 
 mod download;
+mod friend;
 mod reader;
 mod upload;
 mod writer;
@@ -12,10 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bt_wire::extension::{ExtendedHandshake, ExtensionIds, UT_METADATA, UT_PEX};
-use bt_wire::handshake::{Handshake, Reserved};
+use bt_wire::extension::{BS_FRIENDS, ExtendedHandshake, ExtensionIds, UT_METADATA, UT_PEX};
+use bt_wire::handshake::Handshake;
 use bt_wire::message::BlockRef;
 use bytes::Bytes;
+use friends_proto::pair;
 use swarm_core::bucket::Class;
 use swarm_core::io::{
     CloseReason, ConnFact, ConnId, Fetch, Input, Order, PeerSource, Role, SwarmFact,
@@ -29,6 +31,7 @@ use super::pex::Pex;
 use super::{Network, Stream};
 use crate::cache::{Fetching, Waiter};
 use crate::driver::EngineEvent;
+use crate::friends::talk::{Link, Talk};
 use crate::swarms::{Swarm, Torrent};
 use reader::Reader;
 use writer::Writer;
@@ -74,6 +77,10 @@ struct Conn {
     facts: Vec<ConnFact>,
     metadata: Metadata,
     pex: Pex,
+    /// With a friend, maybe; none where we say nothing of friends.
+    talk: Option<Talk>,
+    /// What came for it, in order.
+    heard: VecDeque<friend::Heard>,
     /// Of the oldest HAVE on its way out: when the last block of its piece came in.
     forwarding: Option<Instant>,
     /// The socket took nothing since.
@@ -108,7 +115,7 @@ pub(super) async fn run(
         return;
     }
     net.meter.insert(id, Class::Swarm, swarm.id);
-    let mut conn = Conn::new(net, id, stream, addr, swarm, theirs.reserved, mailbox);
+    let mut conn = Conn::new(net, id, stream, addr, incoming, swarm, &theirs, mailbox);
     conn.facts.push(ConnFact::Connected {
         swarm: conn.swarm.id,
         addr,
@@ -128,16 +135,32 @@ impl Conn {
         id: ConnId,
         stream: Stream,
         addr: SocketAddr,
+        incoming: bool,
         swarm: Arc<Swarm>,
-        theirs: Reserved,
+        theirs: &Handshake,
         mailbox: Arc<Mailbox>,
     ) -> Self {
         let torrent = swarm.torrent().cloned();
+        let role = if incoming {
+            pair::Role::Acceptor
+        } else {
+            pair::Role::Opener
+        };
+        let link = Link {
+            infohash: swarm.info_hash,
+            role,
+            addr,
+            conn: Some(id),
+            mailbox: Arc::clone(&mailbox),
+            our_id: net.peer_id,
+            their_id: theirs.peer_id,
+        };
+        let talk = friend::talk(&net, torrent.as_deref(), link);
         let cfg = SessionConfig {
             layout: torrent.as_ref().map(|torrent| torrent.layout),
-            fast: theirs.fast(),
-            extended: theirs.extended(),
-            hello: hello(&net, &swarm, torrent.as_deref(), addr),
+            fast: theirs.reserved.fast(),
+            extended: theirs.reserved.extended(),
+            hello: hello(&net, &swarm, torrent.as_deref(), addr, talk.as_ref()),
             limits: SessionLimits::default(),
         };
         Self {
@@ -162,6 +185,8 @@ impl Conn {
             facts: Vec::new(),
             metadata: Metadata::new(id, addr.ip(), Arc::clone(&swarm)),
             pex: Pex::default(),
+            talk,
+            heard: VecDeque::new(),
             forwarding: None,
             blocked: None,
             polite: false,
@@ -197,7 +222,8 @@ impl Conn {
         }
         self.take_events().await?;
         self.flush_facts().await;
-        if wrote || read {
+        let spoke = self.talk().await;
+        if wrote || read || spoke {
             tokio::task::consume_budget().await;
             return Ok(());
         }
@@ -221,6 +247,11 @@ impl Conn {
             }
             if std::mem::take(&mut mail.room) {
                 self.room(now);
+            }
+            self.heard
+                .extend(mail.say.drain(..).map(friend::Heard::Say));
+            for message in mail.pex.drain(..) {
+                self.introduce(&message);
             }
             if let Some(why) = mail.close.take() {
                 return Err(why);
@@ -260,9 +291,13 @@ impl Conn {
         let (mut out, now) = (Vec::new(), Instant::now());
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Extended(theirs) => self
-                    .metadata
-                    .extended(theirs.m.ut_metadata, theirs.metadata_size),
+                Event::Extended(theirs) => {
+                    self.metadata
+                        .extended(theirs.m.ut_metadata, theirs.metadata_size);
+                    self.pex.extended(theirs.m.ut_pex);
+                    self.heard.push_back(friend::Heard::Extended(theirs));
+                }
+                Event::Friends(frame) => self.heard.push_back(friend::Heard::Frame(frame)),
                 Event::Metadata(message) => {
                     match self.metadata.on_message(now, message, &mut out) {
                         Outcome::Nothing => {}
@@ -344,6 +379,9 @@ impl Conn {
         if let Some(since) = self.blocked {
             sooner(self.net.clock.at(since + STUCK));
         }
+        if let Some(at) = self.talk.as_ref().and_then(Talk::deadline) {
+            sooner(friend::timestamp(at));
+        }
         let sleep = until.map_or(METADATA_TICK, |until| until.since(now));
         let (read, write) = (self.may_read(), !self.writer.is_empty());
         tokio::select! {
@@ -391,6 +429,9 @@ impl Conn {
         count(&self.counted, &self.session.counters());
         let facts = std::mem::take(&mut self.facts);
         self.send(Input::Conn(self.id, facts)).await;
+        if let Some(talk) = &mut self.talk {
+            talk.close().await;
+        }
         if why == CloseReason::Ours {
             let lingering = async {
                 while !self.writer.is_empty() {
@@ -430,11 +471,14 @@ fn hello(
     swarm: &Swarm,
     torrent: Option<&Torrent>,
     addr: SocketAddr,
+    talk: Option<&Talk>,
 ) -> ExtendedHandshake {
     let private = swarm.is_private();
     let m = ExtensionIds {
         ut_metadata: Some(UT_METADATA),
         ut_pex: (net.pex && !private).then_some(UT_PEX),
+        //= spec/friends.md#field-together
+        bs_friends: talk.map(|_| BS_FRIENDS),
         ..ExtensionIds::ours()
     };
     let same_family = net
@@ -452,6 +496,7 @@ fn hello(
         metadata_size: torrent
             .and_then(|torrent| u32::try_from(torrent.meta.info_bytes.len()).ok()),
         bs_repeater: swarm.kept().is_none().then_some(repeater),
+        bs_friends: talk.map(Talk::field),
         ..ExtendedHandshake::default()
     }
 }

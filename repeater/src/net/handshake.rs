@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bt_wire::handshake::{Handshake, LENGTH, NotAHandshake, Reserved};
+use bt_wire::ids::InfoHash;
 
+use super::home::unix_now;
 use super::{Network, Stream};
 use crate::swarms::Swarm;
 
@@ -72,33 +74,50 @@ async fn read(stream: &mut Stream) -> Result<Handshake, Refused> {
     Ok(Handshake::decode(&bytes)?)
 }
 
-fn ours(network: &Network, swarm: &Swarm) -> [u8; LENGTH] {
+fn ours(network: &Network, info_hash: InfoHash) -> [u8; LENGTH] {
     let reserved = Reserved::ours(false);
     Handshake {
         reserved,
-        info_hash: swarm.info_hash,
+        info_hash,
         peer_id: network.peer_id,
     }
     .encode()
 }
 
-/// They speak first; they learn nothing of us unless they name a swarm that is joined.
+/// What an incoming connection is for.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A swarm that is joined.
+    Swarm(Arc<Swarm>),
+    /// The home of a friend and us.
+    Home(InfoHash),
+}
+
+/// They speak first; they learn nothing of us unless they name a swarm that is joined, or a home.
 pub(super) async fn incoming(
     network: &Network,
     stream: &mut Stream,
-) -> Result<(Arc<Swarm>, Handshake), Refused> {
+) -> Result<(Place, Handshake), Refused> {
     within(async {
         let theirs = read(stream).await?;
         let swarm = network
             .swarms
             .find(theirs.info_hash)
             .filter(|swarm| swarm.is_joined());
-        let swarm = swarm.ok_or(Refused::UnknownInfoHash)?;
+        let is_home = || {
+            let friends = network.friends.as_ref();
+            friends.is_some_and(|friends| friends.is_home(theirs.info_hash, unix_now()))
+        };
+        let place = match swarm {
+            Some(swarm) => Place::Swarm(swarm),
+            None if is_home() => Place::Home(theirs.info_hash),
+            None => return Err(Refused::UnknownInfoHash),
+        };
         if theirs.peer_id == network.peer_id {
             return Err(Refused::Ourselves);
         }
-        stream.write_all(&ours(network, &swarm)).await?;
-        Ok((swarm, theirs))
+        stream.write_all(&ours(network, theirs.info_hash)).await?;
+        Ok((place, theirs))
     })
     .await
 }
@@ -107,12 +126,12 @@ pub(super) async fn incoming(
 pub(super) async fn outgoing(
     network: &Network,
     stream: &mut Stream,
-    swarm: &Swarm,
+    info_hash: InfoHash,
 ) -> Result<Handshake, Refused> {
     within(async {
-        stream.write_all(&ours(network, swarm)).await?;
+        stream.write_all(&ours(network, info_hash)).await?;
         let theirs = read(stream).await?;
-        if theirs.info_hash != swarm.info_hash {
+        if theirs.info_hash != info_hash {
             return Err(Refused::WrongInfoHash);
         }
         if theirs.peer_id == network.peer_id {

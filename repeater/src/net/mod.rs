@@ -3,6 +3,7 @@
 mod conn;
 mod half_open;
 mod handshake;
+mod home;
 pub(crate) mod mailbox;
 mod metadata;
 pub(crate) mod meter;
@@ -27,8 +28,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
 use crate::driver::{Clock, Outbox};
+use crate::friends::Friends;
 use crate::swarms::{Swarm, SwarmTable};
+use friends_proto::pair::Role;
 use half_open::HalfOpen;
+use handshake::Place;
 use mailbox::Mailboxes;
 pub(crate) use metadata::MetadataTurn;
 use meter::Meter;
@@ -62,6 +66,8 @@ pub(crate) struct Network {
     pub(crate) device: Option<String>,
     /// Peer exchange is wanted (`discovery.pex`).
     pub(crate) pex: bool,
+    /// None: friends are off.
+    pub(crate) friends: Option<Arc<Friends>>,
     /// Masters configured: with one, we say so to other slaves.
     pub(crate) masters: Mutex<BTreeSet<MasterId>>,
     listen: Vec<SocketAddr>,
@@ -94,6 +100,8 @@ pub(crate) struct Parts {
     pub(crate) device: Option<String>,
     /// Peer exchange is wanted (`discovery.pex`).
     pub(crate) pex: bool,
+    /// None: friends are off.
+    pub(crate) friends: Option<Arc<Friends>>,
 }
 
 impl Network {
@@ -129,6 +137,7 @@ impl Network {
             limit: AtomicU32::new(parts.connections),
             device: parts.device,
             pex: parts.pex,
+            friends: parts.friends,
             masters: Mutex::default(),
             listen: bound,
             runtime: tokio::runtime::Handle::current(),
@@ -182,7 +191,12 @@ impl Network {
             };
             drop(ticket);
             match shaken {
-                Ok((swarm, theirs)) => conn::run(network, stream, addr, true, swarm, theirs).await,
+                Ok((Place::Swarm(swarm), theirs)) => {
+                    conn::run(network, stream, addr, true, swarm, theirs).await;
+                }
+                Ok((Place::Home(hash), theirs)) => {
+                    home::run(network, stream, addr, Role::Acceptor, hash, theirs).await;
+                }
                 Err(error) => tracing::debug!(%addr, %error, "incoming handshake"),
             }
         });
@@ -230,7 +244,7 @@ impl Network {
             .ok_or_else(gone)?;
         let mut stream =
             Stream::tcp(socket::dial(addr, &self.listen, self.device.as_deref()).await?)?;
-        let theirs = handshake::outgoing(self, &mut stream, &swarm).await?;
+        let theirs = handshake::outgoing(self, &mut stream, swarm.info_hash).await?;
         Ok((stream, swarm, theirs))
     }
 

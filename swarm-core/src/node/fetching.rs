@@ -217,10 +217,7 @@ impl Swarm {
 
     /// The copies of a piece that are still wanted when all who have it and do not choke us have sent it together.
     fn yield_on_arrival(&self, now: Timestamp, piece: u32) -> f64 {
-        let holders = self
-            .peers
-            .values()
-            .filter(|peer| peer.gives(piece));
+        let holders = self.peers.values().filter(|peer| peer.gives(piece));
         let supply: u64 = holders
             .map(|peer| peer.down_rate().max(pick::UNKNOWN_RATE))
             .sum();
@@ -572,10 +569,7 @@ impl Swarm {
     fn orphaned(&self, piece: u32, active: &Active, now: Timestamp, patience: Duration) -> bool {
         let smart = self.alone.contains(&piece) && active.got > 0;
         let old = now.since(active.since) >= patience && active.got == 0;
-        let served = self
-            .peers
-            .values()
-            .any(|peer| peer.gives(piece));
+        let served = self.peers.values().any(|peer| peer.gives(piece));
         smart || old || (!served && now.since(active.since) >= patience * 3)
     }
 
