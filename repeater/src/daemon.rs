@@ -33,7 +33,7 @@ use crate::discover::feeds::FeedPoller;
 use crate::discover::http::{Http, HttpOptions};
 use crate::discover::trackers::{self, Identity, TrackerClient, TrackerCommand};
 use crate::driver::{Engine, EngineConfig, EngineHandle};
-use crate::friends::FriendsConfig;
+use crate::aid::FriendsConfig;
 use crate::store::{Store, Totals};
 
 /// Torrents of feeds that may wait to be taken.

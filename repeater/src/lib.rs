@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod aid;
 pub mod cache;
 pub mod cli;
 pub mod config;
@@ -10,7 +11,7 @@ pub mod daemon;
 pub mod demo;
 pub mod discover;
 pub mod driver;
-pub mod friends;
+
 pub mod net;
 pub mod record;
 pub mod store;

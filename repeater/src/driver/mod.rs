@@ -19,7 +19,7 @@ use swarm_core::view::NodeView;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::{Cache, CacheConfig, CacheError, KeptContent, Usage};
-use crate::friends::{AccountView, Command, Desk, Friend, Friends, FriendsConfig, RosterError};
+use crate::aid::{AccountView, Command, Desk, Friend, Circle, FriendsConfig, RosterError};
 use crate::net::{ListenError, Network, Parts};
 use crate::record::{Header, RecordError, Recorder};
 use crate::swarms::{Add, KeepError, Swarm, SwarmTable, Torrent, verify_kept};
@@ -175,7 +175,7 @@ impl Engine {
         if let Some(friends) = &friends {
             params.friends = friends.limits.clone();
         }
-        let (shared, queues) = friends.as_ref().map(Friends::new).transpose()?.unzip();
+        let (shared, queues) = friends.as_ref().map(Circle::new).transpose()?.unzip();
         let header = Header {
             params: params.clone(),
             seed: config.seed,

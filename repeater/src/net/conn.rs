@@ -31,7 +31,7 @@ use super::pex::Pex;
 use super::{Network, Stream};
 use crate::cache::{Fetching, Waiter};
 use crate::driver::EngineEvent;
-use crate::friends::talk::{Link, Talk};
+use crate::aid::talk::{Link, Talk};
 use crate::swarms::{Swarm, Torrent};
 use reader::Reader;
 use writer::Writer;

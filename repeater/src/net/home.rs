@@ -17,8 +17,8 @@ use friends_proto::recognition::Known;
 
 use super::mailbox::{Mail, Mailbox};
 use super::{Network, Stream, handshake, socket};
-use crate::friends::home;
-use crate::friends::talk::{Link, Talk};
+use crate::aid::home;
+use crate::aid::talk::{Link, Talk};
 
 /// For the far end to show that it is a friend.
 const RECOGNISED: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use swarm_core::io::{CloseReason, ConnId, Order};
 use tokio::sync::Notify;
 
 use crate::cache::{Waiter, Wanted};
-use crate::friends::talk::Say;
+use crate::aid::talk::Say;
 
 /// Orders that may wait for one connection. What coalesces does not count twice.
 const MAX_ORDERS: usize = 16_384;

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Cache;
 use crate::driver::{Clock, Outbox};
-use crate::friends::Friends;
+use crate::aid::Circle;
 use crate::swarms::{Swarm, SwarmTable};
 use friends_proto::pair::Role;
 use half_open::HalfOpen;
@@ -67,7 +67,7 @@ pub(crate) struct Network {
     /// Peer exchange is wanted (`discovery.pex`).
     pub(crate) pex: bool,
     /// None: friends are off.
-    pub(crate) friends: Option<Arc<Friends>>,
+    pub(crate) friends: Option<Arc<Circle>>,
     /// Masters configured: with one, we say so to other slaves.
     pub(crate) masters: Mutex<BTreeSet<MasterId>>,
     listen: Vec<SocketAddr>,
@@ -101,7 +101,7 @@ pub(crate) struct Parts {
     /// Peer exchange is wanted (`discovery.pex`).
     pub(crate) pex: bool,
     /// None: friends are off.
-    pub(crate) friends: Option<Arc<Friends>>,
+    pub(crate) friends: Option<Arc<Circle>>,
 }
 
 impl Network {

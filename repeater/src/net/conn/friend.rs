@@ -7,7 +7,7 @@ use bytes::Bytes;
 use swarm_core::time::Timestamp;
 
 use super::Conn;
-use crate::friends::talk::{Link, Say, Talk};
+use crate::aid::talk::{Link, Say, Talk};
 use crate::net::Network;
 use crate::swarms::Torrent;
 

@@ -9,9 +9,9 @@ use swarm_core::io::friends::{FriendFact, FriendId};
 use swarm_core::policy::pool::NetworkTag;
 
 use super::{Desk, Met};
-use crate::friends::ledger::Unbearable;
-use crate::friends::talk::{Link, Report, Say, TalkId};
-use crate::friends::words;
+use crate::aid::ledger::Unbearable;
+use crate::aid::talk::{Link, Report, Say, TalkId};
+use crate::aid::words;
 
 /// Most addresses of ours that friends told us of.
 const MAX_REACH: usize = 4;

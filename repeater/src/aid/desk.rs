@@ -21,7 +21,7 @@ use super::ledger::Books;
 use super::roster::{self, Friend};
 use super::store::{FriendStore, StoreFailed};
 use super::talk::{Link, Say, TalkId};
-use super::{Friends, FriendsConfig, Queues, metadata};
+use super::{Circle, FriendsConfig, Queues, metadata};
 use crate::net::Network;
 use asking::LiveAsk;
 
@@ -86,7 +86,7 @@ struct Met {
 /// See the module.
 pub(crate) struct Desk {
     net: Arc<Network>,
-    friends: Arc<Friends>,
+    friends: Arc<Circle>,
     store: Arc<dyn FriendStore>,
     epoch: friends_proto::ledger::StoreEpoch,
     people: BTreeMap<FriendId, Person>,

@@ -9,8 +9,8 @@ use swarm_core::io::friends::{FriendFact, FriendId};
 use swarm_core::io::{Input, Origin};
 
 use super::Desk;
-use crate::friends::count_defence;
-use crate::friends::metadata::{self, Fetch, PATIENCE, Part};
+use crate::aid::count_defence;
+use crate::aid::metadata::{self, Fetch, PATIENCE, Part};
 use crate::swarms::Add;
 
 /// An ask without an answer, and an offer that is not taken up, are alive for this long.

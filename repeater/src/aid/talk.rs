@@ -17,7 +17,7 @@ use friends_proto::recognition::{Known, Recognition};
 use friends_proto::session::{End, Event, Ignored, SendError, Session, Setup, With};
 use swarm_core::io::ConnId;
 
-use super::{Friends, count_defence, end_name, secrets};
+use super::{Circle, count_defence, end_name, secrets};
 use crate::net::mailbox::Mailbox;
 
 /// Messages that may wait for the session's rate; the session ends over it.
@@ -77,7 +77,7 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) struct Talk {
     id: TalkId,
-    friends: Arc<Friends>,
+    friends: Arc<Circle>,
     link: Link,
     ours: Recognition,
     /// Their id for frames.
@@ -106,7 +106,7 @@ enum State {
 
 impl Talk {
     /// `None` when the system has no randomness: then nothing is said about friends.
-    pub(crate) fn new(friends: &Arc<Friends>, link: Link) -> Option<Self> {
+    pub(crate) fn new(friends: &Arc<Circle>, link: Link) -> Option<Self> {
         Some(Self {
             id: friends.new_talk(),
             ours: friends.field(&link.infohash, link.role)?,

@@ -9,9 +9,9 @@ use swarm_core::io::friends::{FriendFact, FriendId, FriendsOutput};
 
 use super::Desk;
 use crate::driver::EngineEvent;
-use crate::friends::count_defence;
-use crate::friends::ledger::{Signing, Unbearable};
-use crate::friends::words;
+use crate::aid::count_defence;
+use crate::aid::ledger::{Signing, Unbearable};
+use crate::aid::words;
 
 impl Desk {
     pub(super) async fn carry_out(&mut self, order: FriendsOutput) {

@@ -69,7 +69,7 @@ impl std::fmt::Debug for FriendsConfig {
 }
 
 /// What all connections share of friends.
-pub(crate) struct Friends {
+pub(crate) struct Circle {
     identity: Arc<Identity>,
     private_torrents: bool,
     known: RwLock<Arc<Vec<Known>>>,
@@ -87,9 +87,9 @@ pub(crate) struct Friends {
     next_talk: AtomicU64,
 }
 
-impl std::fmt::Debug for Friends {
+impl std::fmt::Debug for Circle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Friends")
+        f.debug_struct("Circle")
             .field("known", &self.known.read().len())
             .finish_non_exhaustive()
     }
@@ -103,7 +103,7 @@ pub(crate) struct Queues {
     commands: mpsc::Receiver<Command>,
 }
 
-impl Friends {
+impl Circle {
     pub(crate) fn new(config: &FriendsConfig) -> Result<(Arc<Self>, Queues), RosterError> {
         let (reports, from_talks) = mpsc::channel(REPORTS);
         let (orders, from_brain) = mpsc::channel(ORDERS);

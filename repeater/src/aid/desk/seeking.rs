@@ -9,7 +9,7 @@ use friends_proto::friend_code::{Hint, Host};
 use friends_proto::recognition::Known;
 
 use super::Desk;
-use crate::friends::count_defence;
+use crate::aid::count_defence;
 use crate::net::Network;
 
 /// Between two tries at one friend; it doubles while nobody answers.
