@@ -3,6 +3,7 @@
 mod announcing;
 mod answers;
 mod befriending;
+mod bookkeeping;
 mod changes;
 mod feeding;
 mod mastering;

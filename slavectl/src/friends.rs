@@ -100,9 +100,10 @@ impl Session<'_, '_> {
     async fn export(&mut self, file: &Path, force: bool) -> Result<(), Failure> {
         let export: FriendsExport = self.client.get(paths::FRIENDS_EXPORT).await?;
         write_private(file, &export, force).map_err(|e| {
-            let hint = match e.kind() {
-                io::ErrorKind::AlreadyExists => "choose another name, or replace it with --force",
-                _ => "choose another place",
+            let hint = if e.kind() == io::ErrorKind::AlreadyExists {
+                "choose another name, or replace it with --force"
+            } else {
+                "choose another place"
             };
             Failure::refused(file.display().to_string(), e.to_string(), hint)
         })?;

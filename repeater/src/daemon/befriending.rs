@@ -4,43 +4,37 @@ use std::net::SocketAddr;
 use std::str::FromStr as _;
 
 use bt_wire::address::Scope;
-use control_api::friends::{
-    AccountCheck, AddFriend, ExportedFriend, Friend, FriendsExport, Imported, LedgerAccount,
-    LedgerCheck, OwnCode, SignedRecord,
-};
+use control_api::friends::{AddFriend, Friend, OwnCode};
 use control_api::status::FriendsStatus;
 use data_encoding::HEXLOWER;
 use friends_proto::friend_code::{FriendCode, Hint, MAX_HINTS};
 use friends_proto::identity::PublicKey;
-use friends_proto::iou::Iou;
-use friends_proto::ledger::{AccountRecord, IouRecord, State};
+use friends_proto::ledger::State;
 
 use super::answers::failed;
 use super::{Shared, unix_now};
 use crate::config::FriendsMode;
 use crate::control::Refusal;
-use crate::friends::{AddError, Friends, ImportError, Luggage, Standing};
-use crate::store::SavedFriend;
+use crate::friends::{AddError, Friends, Standing};
+use crate::store::{SavedFriend, StoreError};
 
 /// Longest name of a friend, in characters.
 const MAX_NAME: usize = 64;
 /// Characters of a code that stand for a friend without a name.
 const SHORT_CODE: usize = 12;
-/// The version of an export.
-const FORMAT: u32 = 1;
 const LIST_HINT: &str = "`slavectl friends` lists them";
 
 /// A code without hints; it cannot have too many.
-fn bare(key: &PublicKey) -> String {
+pub(super) fn bare(key: &PublicKey) -> String {
     FriendCode::new(*key, Vec::new()).map_or_else(|e| e.to_string(), |code| code.to_string())
 }
 
-fn with_hints(key: &PublicKey, hints: &[String]) -> String {
+pub(super) fn with_hints(key: &PublicKey, hints: &[String]) -> String {
     let hints: String = hints.iter().map(|hint| format!("@{hint}")).collect();
     bare(key) + &hints
 }
 
-fn check_name(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     if !(1..=MAX_NAME).contains(&name.chars().count()) || name.trim() != name {
         return Err("must be 1 to 64 characters, with no space at either end");
     }
@@ -66,7 +60,7 @@ fn parse(code: &str) -> Result<FriendCode, Refusal> {
         })
 }
 
-fn saved(code: &FriendCode, name: String, added_at: u64) -> SavedFriend {
+pub(super) fn saved(code: &FriendCode, name: String, added_at: u64) -> SavedFriend {
     SavedFriend {
         name,
         hints: code.hints().iter().map(ToString::to_string).collect(),
@@ -98,7 +92,7 @@ fn row(key: &PublicKey, friend: SavedFriend, standing: &Standing) -> Friend {
 
 impl Shared {
     /// Does a blocking job of the friends' list or ledger.
-    async fn befriend<T: Send + 'static>(
+    pub(super) async fn befriend<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Friends) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
@@ -133,7 +127,7 @@ impl Shared {
                 }
             }
             rows.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok::<_, crate::store::StoreError>(rows)
+            Ok::<_, StoreError>(rows)
         });
         rows.await?.map_err(failed)
     }
@@ -212,186 +206,4 @@ impl Shared {
             LIST_HINT,
         ))
     }
-
-    /// What is signed, on the disk.
-    async fn luggage(&self) -> Result<Luggage, Refusal> {
-        self.befriend(Friends::pack).await?.map_err(failed)
-    }
-
-    pub(super) async fn ledger(&self) -> Result<Vec<LedgerAccount>, Refusal> {
-        let luggage = self.luggage().await?;
-        Ok(accounts(&luggage))
-    }
-
-    pub(super) async fn verify_ledger(&self) -> Result<LedgerCheck, Refusal> {
-        let checked = self.befriend(|friends| {
-            Ok::<_, crate::store::StoreError>((friends.list(), friends.check()?))
-        });
-        let (list, checked) = checked.await?.map_err(failed)?;
-        let mut check = LedgerCheck {
-            ok: true,
-            signatures: 0,
-            accounts: Vec::new(),
-        };
-        for one in checked {
-            let named = list
-                .iter()
-                .find(|(key, _)| HEXLOWER.encode(key.as_bytes()) == one.friend);
-            let (ok, detail) = match &one.account {
-                Ok(account) => {
-                    let count = account.shown().count();
-                    check.signatures += u32::try_from(count).unwrap_or(u32::MAX);
-                    let each: Vec<String> = account
-                        .shown()
-                        .map(|signed| {
-                            let ours = signed.iou().creditor() == account.friend();
-                            let who = if ours { "ours" } else { "theirs" };
-                            format!("{who} over {} bytes", signed.iou().total_bytes())
-                        })
-                        .collect();
-                    let none = "nothing is signed".to_owned();
-                    (
-                        true,
-                        if each.is_empty() {
-                            none
-                        } else {
-                            each.join(", ")
-                        },
-                    )
-                }
-                Err(why) => (false, why.clone()),
-            };
-            check.ok &= ok;
-            check.accounts.push(AccountCheck {
-                friend: named.map_or_else(
-                    || {
-                        one.account
-                            .as_ref()
-                            .map_or(one.friend.clone(), |account| bare(account.friend()))
-                    },
-                    |(_, friend)| friend.name.clone(),
-                ),
-                ok,
-                detail,
-            });
-        }
-        Ok(check)
-    }
-
-    pub(super) async fn export_friends(&self) -> Result<FriendsExport, Refusal> {
-        let luggage = self.luggage().await?;
-        let friends = luggage.friends.iter().map(|(key, friend)| ExportedFriend {
-            name: friend.name.clone(),
-            code: with_hints(key, &friend.hints),
-            added_at: friend.added_at,
-        });
-        Ok(FriendsExport {
-            format: FORMAT,
-            owner: bare(&luggage.owner),
-            friends: friends.collect(),
-            accounts: accounts(&luggage),
-        })
-    }
-
-    pub(super) async fn import_friends(&self, export: FriendsExport) -> Result<Imported, Refusal> {
-        let _one_at_a_time = self.changing.lock().await;
-        let luggage = unpack(export).map_err(|why| {
-            Refusal::invalid("export", why, "export it again; nothing was changed")
-        })?;
-        let now = unix_now();
-        let report = self
-            .befriend(move |friends| friends.unpack(luggage, now))
-            .await?;
-        let report = report.map_err(|e| match e {
-            ImportError::OtherOwner => {
-                let hint = "copy identity.key of the old slave into an empty data directory, start btslave there, and import again";
-                Refusal::conflict("export", e.to_string(), hint)
-            }
-            ImportError::TooMany | ImportError::Account { .. } => {
-                Refusal::invalid("export", e.to_string(), "nothing was changed")
-            }
-            ImportError::Store(e) => failed(e),
-        })?;
-        Ok(Imported {
-            friends_added: report.friends_added,
-            ious_adopted: report.ious_adopted,
-            ious_known: report.ious_known,
-        })
-    }
-}
-
-fn accounts(luggage: &Luggage) -> Vec<LedgerAccount> {
-    let accounts = luggage.accounts.iter().filter_map(|record| {
-        let key = PublicKey::from_bytes(&record.friend).ok()?;
-        let named = luggage.friends.iter().find(|(friend, _)| *friend == key);
-        Some(LedgerAccount {
-            friend: bare(&key),
-            name: named.map(|(_, friend)| friend.name.clone()),
-            given: record.given.as_ref().map(signed_record),
-            received: record.received.as_ref().map(signed_record),
-            delivered_bytes: record.delivered_bytes,
-            disputed_bytes: record.disputed_bytes,
-        })
-    });
-    accounts.collect()
-}
-
-fn signed_record(kept: &IouRecord) -> SignedRecord {
-    let total = Iou::decode(&kept.iou).map_or(0, |iou| iou.total_bytes());
-    SignedRecord {
-        total: total.to_string(),
-        iou: HEXLOWER.encode(&kept.iou),
-        signature: HEXLOWER.encode(&kept.signature),
-    }
-}
-
-/// Reads an export; no signature is checked yet.
-fn unpack(export: FriendsExport) -> Result<Luggage, String> {
-    if export.format != FORMAT {
-        return Err(format!(
-            "is of format {}, and this btslave reads {FORMAT}",
-            export.format
-        ));
-    }
-    let code = |text: &str| {
-        let code = text.parse::<FriendCode>();
-        code.map_err(|e| format!("{}: {e}", text.escape_debug()))
-    };
-    let owner = *code(&export.owner)?.key();
-    let mut friends = Vec::new();
-    for friend in export.friends {
-        check_name(&friend.name)
-            .map_err(|why| format!("the name {} {why}", friend.name.escape_debug()))?;
-        let code = code(&friend.code)?;
-        friends.push((*code.key(), saved(&code, friend.name, friend.added_at)));
-    }
-    let kept = |signed: Option<SignedRecord>| {
-        let bytes = |hex: &str| {
-            let bytes = HEXLOWER.decode(hex.as_bytes());
-            bytes.map_err(|_| "an IOU or signature is no hex".to_owned())
-        };
-        let record = signed.map(|signed| {
-            Ok::<_, String>(IouRecord {
-                iou: bytes(&signed.iou)?,
-                signature: bytes(&signed.signature)?,
-            })
-        });
-        record.transpose()
-    };
-    let mut accounts = Vec::new();
-    for account in export.accounts {
-        accounts.push(AccountRecord {
-            friend: *code(&account.friend)?.key().as_bytes(),
-            given: kept(account.given)?,
-            received: kept(account.received)?,
-            synced_at: None,
-            delivered_bytes: account.delivered_bytes,
-            disputed_bytes: account.disputed_bytes,
-        });
-    }
-    Ok(Luggage {
-        owner,
-        friends,
-        accounts,
-    })
 }
