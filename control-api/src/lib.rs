@@ -7,6 +7,7 @@
 
 pub mod error;
 pub mod feeds;
+pub mod friends;
 pub mod masters;
 pub mod node;
 pub mod paths;

@@ -30,6 +30,20 @@ pub const MASTERS: &str = "/api/v1/masters";
 pub const MASTERS_REMOVE: &str = "/api/v1/masters/remove";
 /// POST [`crate::masters::MasterName`], answered with [`crate::masters::MasterTest`].
 pub const MASTERS_TEST: &str = "/api/v1/masters/test";
+/// GET a list of [`crate::friends::Friend`]; POST [`crate::friends::AddFriend`].
+pub const FRIENDS: &str = "/api/v1/friends";
+/// POST [`crate::friends::FriendName`].
+pub const FRIENDS_REMOVE: &str = "/api/v1/friends/remove";
+/// GET [`crate::friends::OwnCode`].
+pub const FRIENDS_CODE: &str = "/api/v1/friends/code";
+/// GET a list of [`crate::friends::LedgerAccount`].
+pub const FRIENDS_LEDGER: &str = "/api/v1/friends/ledger";
+/// GET [`crate::friends::LedgerCheck`].
+pub const FRIENDS_VERIFY: &str = "/api/v1/friends/verify";
+/// GET [`crate::friends::FriendsExport`].
+pub const FRIENDS_EXPORT: &str = "/api/v1/friends/export";
+/// POST [`crate::friends::FriendsExport`], answered with [`crate::friends::Imported`].
+pub const FRIENDS_IMPORT: &str = "/api/v1/friends/import";
 /// GET [`crate::node::CacheReport`].
 pub const CACHE: &str = "/api/v1/cache";
 /// POST `{}`.

@@ -220,7 +220,6 @@ fn daemon(config: Config, sources: Sources, run: Run) -> anyhow::Result<()> {
                 metrics,
                 set_log: Some(set_log),
                 record,
-                friends: None,
                 invert_need: run.test_invert_need,
             };
             let daemon = Daemon::start(options).await?;

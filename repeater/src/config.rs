@@ -160,7 +160,7 @@ impl RpcKind {
     }
 }
 
-/// `[friends]`: no friend can be made yet, so `known` and `off` come to the same.
+/// `[friends]`: with `off` no friend can be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Friends {
     /// Who may be a friend.

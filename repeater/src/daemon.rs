@@ -3,6 +3,8 @@
 mod aiding;
 mod announcing;
 mod answers;
+mod befriending;
+mod bookkeeping;
 mod changes;
 mod feeding;
 mod mastering;
@@ -21,19 +23,21 @@ use bt_wire::ids::{InfoHash, PeerId};
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use swarm_core::io::Limits;
+use swarm_core::io::friends::{FriendsLimits, FriendsMode};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Sources};
+use crate::aid::AidConfig;
+use crate::config::{self, Config, Sources};
 use crate::control::token::Token;
 use crate::control::{Api, Control, server};
 use crate::discover::feeds::FeedPoller;
 use crate::discover::http::{Http, HttpOptions};
 use crate::discover::trackers::{self, Identity, TrackerClient, TrackerCommand};
 use crate::driver::{Engine, EngineConfig, EngineHandle};
-use crate::aid::FriendsConfig;
+use crate::friends::Friends;
 use crate::store::{Store, Totals};
 
 /// Torrents of feeds that may wait to be taken.
@@ -63,8 +67,6 @@ pub struct Options {
     pub set_log: Option<LogFilter>,
     /// Record the brain's inputs to this file, up to so many bytes.
     pub record: Option<(PathBuf, u64)>,
-    /// Who we are to friends, and whom we added; None: friends are off.
-    pub friends: Option<FriendsConfig>,
     /// Turns the ranking of swarms upside down; for tests only.
     pub invert_need: bool,
 }
@@ -88,6 +90,8 @@ pub struct Daemon {
 struct Shared {
     engine: EngineHandle,
     store: Store,
+    /// Who we are to friends, and what is signed.
+    friends: Arc<Friends>,
     http: Http,
     feeds: FeedPoller,
     /// None: `discovery.trackers` is off.
@@ -140,15 +144,15 @@ impl Daemon {
             metrics,
             set_log,
             record,
-            friends,
             invert_need,
         } = options;
         let store = open_store(config.data_dir()?).await?;
         let reading = store.clone();
         let (totals, paused) =
             blocking(move || Ok((reading.totals().unwrap_or_default(), reading.paused()?))).await?;
+        let friends = Arc::new(open_friends(store.clone()).await?);
         let (engine, engine_events) = Engine::start(EngineConfig {
-            friends,
+            aid: Some(aid_config(&config, &friends)),
             ..engine_config(&config, record, invert_need)?
         })?;
         let http = http_client(&config)?;
@@ -165,6 +169,7 @@ impl Daemon {
                 trackers::start(TrackerClient::new(http.clone()), identity, tracker_events)
             }),
             engine,
+            friends,
             store,
             http,
             sources,
@@ -314,6 +319,14 @@ async fn open_store(dir: PathBuf) -> anyhow::Result<Store> {
     Ok(store)
 }
 
+async fn open_friends(store: Store) -> anyhow::Result<Friends> {
+    let (friends, notes) = blocking(move || Friends::open(store)).await?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    Ok(friends)
+}
+
 fn engine_config(
     config: &Config,
     record: Option<(PathBuf, u64)>,
@@ -329,9 +342,24 @@ fn engine_config(
         data_dir: config.data_dir()?,
         seed: random()?,
         record,
-        friends: None,
+        aid: None,
         invert_need,
     })
+}
+
+/// Help between friends. The figures are the configuration's defaults: they cannot be set yet.
+fn aid_config(config: &Config, friends: &Arc<Friends>) -> AidConfig {
+    AidConfig {
+        friends: Arc::clone(friends),
+        limits: FriendsLimits {
+            mode: match config.friends.mode {
+                config::FriendsMode::Off => FriendsMode::Off,
+                config::FriendsMode::Known => FriendsMode::Known,
+                config::FriendsMode::Open => FriendsMode::Open,
+            },
+            ..FriendsLimits::default()
+        },
+    }
 }
 
 /// HTTP goes out from where we listen, when that is one address.

@@ -11,7 +11,7 @@ pub mod daemon;
 pub mod demo;
 pub mod discover;
 pub mod driver;
-
+pub mod friends;
 pub mod net;
 pub mod record;
 pub mod store;

@@ -64,6 +64,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<Master>,
     },
+    /// Friends, and what is signed between them and you
+    Friends {
+        #[command(subcommand)]
+        command: Option<Friends>,
+    },
     /// Look at and make torrents, without a daemon
     Torrent {
         #[command(subcommand)]
@@ -159,6 +164,51 @@ pub(crate) enum Master {
     Remove {
         /// As it was added
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Friends {
+    /// All of them, and how you stand with each
+    List,
+    /// Print your own friend code, on a terminal also as a QR code
+    Code {
+        /// Print the QR code wherever the output goes
+        #[arg(long)]
+        qr: bool,
+    },
+    /// Add a friend by its code
+    Add {
+        /// bs1…, as your friend's `slavectl friends code` prints it
+        code: String,
+        /// A name of your choice [default: the beginning of the code]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Remove a friend; what is signed is kept
+    Remove {
+        /// Its name or its code
+        name: String,
+    },
+    /// The signed records, of one or all
+    Ledger {
+        /// A friend's name or code
+        name: Option<String>,
+    },
+    /// Check every signature on record again
+    Verify,
+    /// Write friends and ledger to a file that only you can read
+    Export {
+        /// Where to
+        file: PathBuf,
+        /// Replace the file
+        #[arg(long)]
+        force: bool,
+    },
+    /// Take in what `export` wrote; no total falls
+    Import {
+        /// The file
+        file: PathBuf,
     },
 }
 

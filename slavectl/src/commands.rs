@@ -8,7 +8,7 @@ use control_api::status::Status;
 use control_api::swarms::{AddSwarm, AddTorrentQuery, Added, SwarmDetail, SwarmRow, Why};
 use serde::Serialize;
 
-use crate::cli::{Command, Feeds, Master, Swarms};
+use crate::cli::{Command, Feeds, Friends, Master, Swarms};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::Page;
@@ -18,10 +18,10 @@ use crate::{Io, printable, show, torrent};
 const MIN_PREFIX: usize = 4;
 
 /// A daemon and the way its answers are shown.
-struct Session<'a, 'w> {
-    client: &'a Client,
-    json: bool,
-    io: &'a mut Io<'w>,
+pub(crate) struct Session<'a, 'w> {
+    pub(crate) client: &'a Client,
+    pub(crate) json: bool,
+    pub(crate) io: &'a mut Io<'w>,
 }
 
 pub(crate) async fn run(
@@ -40,6 +40,7 @@ pub(crate) async fn run(
         Command::Swarms { command } => session.swarms(command.unwrap_or(Swarms::List)).await,
         Command::Feeds { command } => session.feeds(command.unwrap_or(Feeds::List)).await,
         Command::Master { command } => session.masters(command.unwrap_or(Master::List)).await,
+        Command::Friends { command } => session.friends(command.unwrap_or(Friends::List)).await,
         Command::Cache => session.show::<CacheReport>(paths::CACHE, show::cache).await,
         Command::Pause => {
             session
@@ -62,7 +63,7 @@ pub(crate) async fn run(
 }
 
 impl Session<'_, '_> {
-    async fn show<T: serde::de::DeserializeOwned + Serialize>(
+    pub(crate) async fn show<T: serde::de::DeserializeOwned + Serialize>(
         &mut self,
         path: &str,
         page: fn(&T, &mut Page),
@@ -76,7 +77,7 @@ impl Session<'_, '_> {
         self.io.text(&text.finish())
     }
 
-    fn answer(&mut self, answer: &impl Serialize, text: &str) -> Result<(), Failure> {
+    pub(crate) fn answer(&mut self, answer: &impl Serialize, text: &str) -> Result<(), Failure> {
         if self.json {
             self.io.json(answer)
         } else {

@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod commands;
 mod failure;
+mod friends;
 mod show;
 mod torrent;
 
@@ -87,6 +88,7 @@ async fn execute(cli: Cli, io: &mut Io<'_>) -> Result<(), Failure> {
         | Command::Feeds { .. }
         | Command::Cache
         | Command::Master { .. }
+        | Command::Friends { .. }
         | Command::Pause
         | Command::Resume
         | Command::Reload) => {

@@ -270,6 +270,11 @@ impl Account {
         &mut self.meter
     }
 
+    /// Whoever decides about help counts by itself: all that was ever delivered, and what is disputed, in bytes.
+    pub fn count(&mut self, delivered_bytes: u64, disputed_bytes: u64) {
+        self.meter = Meter::stored(delivered_bytes, disputed_bytes);
+    }
+
     fn total(&self, direction: Direction) -> u64 {
         let held = match direction {
             Direction::Given => &self.given,

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use friends_proto::friend_code::Hint;
 use friends_proto::identity::PublicKey;
 use friends_proto::message::{ByeReason, HelpId, Message};
 use swarm_core::io::Input;
@@ -18,11 +19,12 @@ use swarm_core::policy::tit_for_tat::{Nearness, Standing};
 use tokio::sync::oneshot;
 
 use super::ledger::Books;
-use super::roster::{self, Friend};
-use super::store::{FriendStore, StoreFailed};
+use super::roster::{self, RosterError};
 use super::talk::{Link, Say, TalkId};
-use super::{Circle, FriendsConfig, Queues, metadata};
+use super::{AidConfig, Circle, Queues, metadata};
+use crate::friends::Friends;
 use crate::net::Network;
+use crate::store::SavedFriend;
 use asking::LiveAsk;
 
 /// Between two looks at what waits for its time.
@@ -31,41 +33,16 @@ const TICK: Duration = Duration::from_secs(1);
 /// What the operator wants.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// This is the list of friends now.
-    Friends(
-        Vec<Friend>,
-        oneshot::Sender<Result<(), roster::RosterError>>,
-    ),
-    /// How the accounts stand.
-    Accounts(oneshot::Sender<Vec<AccountView>>),
+    /// The list of friends has changed.
+    Reload(oneshot::Sender<Result<(), RosterError>>),
     /// Decisions of the brain were lost: end all sessions, so that both sides begin anew.
     Restart,
 }
 
-/// How one friend's account stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccountView {
-    /// The brain's number for it.
-    pub id: FriendId,
-    /// The operator's name for it.
-    pub name: String,
-    /// Its key.
-    pub key: PublicKey,
-    /// A session stands.
-    pub online: bool,
-    /// Signed for us, bytes: help we gave.
-    pub given_bytes: u64,
-    /// Signed by us, bytes: help we received.
-    pub received_bytes: u64,
-    /// Delivered to it, signed or not, bytes.
-    pub delivered_bytes: u64,
-    /// What of it was left unsigned at a help's end, bytes.
-    pub disputed_bytes: u64,
-}
-
 /// One friend.
 struct Person {
-    friend: Friend,
+    key: PublicKey,
+    hints: Vec<Hint>,
     books: Books,
     /// The one session that counts.
     current: Option<TalkId>,
@@ -87,8 +64,8 @@ struct Met {
 pub(crate) struct Desk {
     net: Arc<Network>,
     friends: Arc<Circle>,
-    store: Arc<dyn FriendStore>,
-    epoch: friends_proto::ledger::StoreEpoch,
+    /// The list and the ledger.
+    ledger: Arc<Friends>,
     people: BTreeMap<FriendId, Person>,
     talks: BTreeMap<TalkId, Met>,
     /// Friends that were, so that who comes back has its old number.
@@ -98,46 +75,25 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Opens the ledger and tells the brain of every friend.
-    pub(crate) async fn run(net: Arc<Network>, config: FriendsConfig, queues: Queues) {
+    /// Tells the brain of every friend, and works until the network stops.
+    pub(crate) async fn run(net: Arc<Network>, config: AidConfig, queues: Queues) {
         let Some(friends) = net.friends.clone() else {
             return;
         };
-        let (store, opened) = (Arc::clone(&config.store), Arc::clone(&config.store));
-        let reading =
-            tokio::task::spawn_blocking(move || (opened.epoch(), opened.accounts())).await;
-        let (epoch, records) = match reading {
-            Ok((epoch, Ok(records))) => (epoch, records),
-            Ok((_, Err(StoreFailed(why)))) => {
-                tracing::error!("friends are off: {why}");
-                return;
-            }
-            Err(why) => {
-                tracing::error!("friends are off: {why}");
-                return;
-            }
-        };
         let specific = |addr: &&SocketAddr| !addr.ip().is_unspecified();
+        let listen = net.listen_addrs().iter();
         let mut desk = Self {
-            reach: net
-                .listen_addrs()
-                .iter()
-                .filter(specific)
-                .copied()
-                .collect(),
+            reach: listen.filter(specific).copied().collect(),
             net,
             friends,
-            store,
-            epoch,
+            ledger: config.friends,
             people: BTreeMap::new(),
             talks: BTreeMap::new(),
             numbers: BTreeMap::new(),
         };
         desk.tell_reach().await;
-        for friend in config.friends {
-            let key = friend.code.key().as_bytes();
-            let record = records.iter().find(|record| record.friend == *key);
-            desk.admit(friend, record).await;
+        for (key, friend) in desk.ledger.list() {
+            desk.admit(key, friend).await;
         }
         desk.work(queues).await;
     }
@@ -163,20 +119,15 @@ impl Desk {
         self.seek();
     }
 
-    async fn admit(
-        &mut self,
-        friend: Friend,
-        record: Option<&friends_proto::ledger::AccountRecord>,
-    ) {
-        let key = *friend.code.key();
+    async fn admit(&mut self, key: PublicKey, friend: SavedFriend) {
         let next = FriendId(u32::try_from(self.numbers.len()).unwrap_or(u32::MAX));
         let id = *self.numbers.entry(key).or_insert(next);
-        let me = self.friends.identity.public_key();
-        let books = Books::open(me, key, record, self.epoch);
+        let books = Books::new(&self.ledger, key);
         let ((given, received), (delivered, disputed)) = (books.totals(), books.kept());
-        self.friends.names.write().insert(id, friend.name.clone());
+        self.friends.names.write().insert(id, friend.name);
         let person = Person {
-            friend,
+            key,
+            hints: hints(&friend.hints),
             books,
             current: None,
             asked: BTreeMap::new(),
@@ -198,12 +149,8 @@ impl Desk {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Friends(list, reply) => {
-                let result = self.replace(list).await;
-                // Whoever asked may be gone.
-                drop(reply.send(result));
-            }
-            Command::Accounts(reply) => drop(reply.send(self.accounts())),
+            // Whoever asked may be gone.
+            Command::Reload(reply) => drop(reply.send(self.reload().await)),
             Command::Restart => {
                 let all: Vec<TalkId> = self.people.values().filter_map(|p| p.current).collect();
                 for talk in all {
@@ -213,18 +160,15 @@ impl Desk {
         }
     }
 
-    /// Takes a new list: who is new is admitted, who is gone is let go, the others stay.
-    async fn replace(&mut self, list: Vec<Friend>) -> Result<(), roster::RosterError> {
-        let known = roster::known(&self.friends.identity, &list)?;
+    /// Takes the list as it is now: who is new is admitted, who is gone is let go, the others stay.
+    async fn reload(&mut self) -> Result<(), RosterError> {
+        let known = roster::known(&self.ledger)?;
         *self.friends.known.write() = Arc::new(known);
+        let list = self.ledger.list();
         let gone: Vec<FriendId> = self
             .people
             .iter()
-            .filter(|(_, person)| {
-                !list
-                    .iter()
-                    .any(|f| f.code.key() == person.friend.code.key())
-            })
+            .filter(|(_, person)| !list.iter().any(|(key, _)| *key == person.key))
             .map(|(id, _)| *id)
             .collect();
         for id in gone {
@@ -234,52 +178,21 @@ impl Desk {
                 self.talks.remove(&talk);
             }
             if let Some(person) = self.people.remove(&id) {
-                let mut online = self.friends.online.lock();
-                online.remove(person.friend.code.key());
+                self.friends.online.lock().remove(&person.key);
             }
             self.fact(id, FriendFact::Removed).await;
         }
-        let store = Arc::clone(&self.store);
-        let records = tokio::task::spawn_blocking(move || store.accounts()).await;
-        let records = records.ok().and_then(Result::ok).unwrap_or_default();
-        for friend in list {
-            let key = friend.code.key();
-            let same = self
-                .people
-                .iter_mut()
-                .find(|(_, person)| person.friend.code.key() == key);
+        for (key, friend) in list {
+            let same = self.people.iter_mut().find(|(_, person)| person.key == key);
             match same {
                 Some((id, person)) => {
-                    self.friends.names.write().insert(*id, friend.name.clone());
-                    person.friend = friend;
+                    person.hints = hints(&friend.hints);
+                    self.friends.names.write().insert(*id, friend.name);
                 }
-                None => {
-                    let record = records
-                        .iter()
-                        .find(|record| record.friend == *key.as_bytes());
-                    self.admit(friend, record).await;
-                }
+                None => self.admit(key, friend).await,
             }
         }
         Ok(())
-    }
-
-    fn accounts(&self) -> Vec<AccountView> {
-        let view = |(id, person): (&FriendId, &Person)| {
-            let ((given_bytes, received_bytes), (delivered_bytes, disputed_bytes)) =
-                (person.books.totals(), person.books.kept());
-            AccountView {
-                id: *id,
-                name: person.friend.name.clone(),
-                key: *person.friend.code.key(),
-                online: person.current.is_some(),
-                given_bytes,
-                received_bytes,
-                delivered_bytes,
-                disputed_bytes,
-            }
-        };
-        self.people.iter().map(view).collect()
     }
 
     async fn fact(&self, id: FriendId, fact: FriendFact) {
@@ -315,4 +228,9 @@ impl Desk {
         let talk = self.people.get(&id)?.current?;
         Some(self.talks.get(&talk)?.link.addr.ip().to_canonical())
     }
+}
+
+/// The hints that can be read; the list holds those of a code that was.
+fn hints(saved: &[String]) -> Vec<Hint> {
+    saved.iter().filter_map(|hint| hint.parse().ok()).collect()
 }

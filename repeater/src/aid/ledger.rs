@@ -1,26 +1,25 @@
-//! What is kept about one friend: its account, and how the store keeps it.
+//! What is signed between one friend and us, as the desk handles it. The ledger itself is [`Friends`].
 
 use std::sync::Arc;
 
-use friends_proto::identity::{Identity, PublicKey};
+use friends_proto::identity::PublicKey;
 use friends_proto::iou::{IouError, SignedIou, UnverifiedIou};
-use friends_proto::ledger::{
-    Account, AccountRecord, Direction, HelpId, Receipt, SignRefusal, StoreEpoch,
-};
+use friends_proto::ledger::{AccountRecord, Direction, HelpId, Receipt, SignRefusal};
 use friends_proto::message::{IouBytes, Sync};
 
 use super::count_defence;
-use super::store::{FriendStore, StoreFailed};
+use crate::friends::{Friends, SignError};
+use crate::net::unix_now;
+use crate::store::StoreError;
 
-/// One friend's account in the store.
-#[derive(Debug)]
+/// One friend's account.
+#[derive(Debug, Clone)]
 pub(super) struct Books {
-    account: Account,
-    /// All that was delivered to it, and what of it is disputed, bytes: by the brain's count.
-    kept: (u64, u64),
+    friends: Arc<Friends>,
+    key: PublicKey,
 }
 
-/// What the friend showed cannot be borne: its session ends.
+/// The session cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unbearable {
     /// Forged, malformed, or between others.
@@ -28,7 +27,13 @@ pub(super) enum Unbearable {
     Iou(&'static str),
     /// Ours to mend.
     #[error(transparent)]
-    Store(#[from] StoreFailed),
+    Store(#[from] StoreError),
+    /// The ledger's own rules were broken: by us.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The writer's thread ended.
+    #[error("the ledger's writer ended: {0}")]
+    Writer(#[from] tokio::task::JoinError),
 }
 
 /// What came of an order to sign.
@@ -43,73 +48,72 @@ pub(super) enum Signing {
 }
 
 impl Books {
-    /// The account as the store has it. What cannot be believed is left out, and the account opens as restored.
-    pub(super) fn open(
-        me: PublicKey,
-        friend: PublicKey,
-        record: Option<&AccountRecord>,
-        epoch: StoreEpoch,
-    ) -> Self {
-        let kept = record.map_or((0, 0), |r| (r.delivered_bytes, r.disputed_bytes));
-        let opened = record.map(|record| Account::open(me, record, epoch));
-        let account = match opened {
-            Some(Ok(account)) => account,
-            None => Account::new(me, friend, epoch),
-            Some(Err(why)) => {
-                tracing::error!(
-                    "a friend's account in the store cannot be believed: {why}; it is taken from the friend at the next \
-                     meeting, and nothing is signed before"
-                );
-                count_defence("BadRecord");
-                let broken = StoreEpoch {
-                    broken_at: Some(epoch.number),
-                    ..epoch
-                };
-                Account::new(me, friend, broken)
-            }
-        };
-        Self { account, kept }
+    pub(super) fn new(friends: &Arc<Friends>, key: PublicKey) -> Self {
+        Self {
+            friends: Arc::clone(friends),
+            key,
+        }
     }
 
     /// Signed for us, and by us, bytes.
     pub(super) fn totals(&self) -> (u64, u64) {
-        (self.account.given_bytes(), self.account.received_bytes())
+        let totals = self
+            .friends
+            .with_account(&self.key, |one| (one.given_bytes(), one.received_bytes()));
+        totals.unwrap_or_default()
     }
 
+    /// Delivered to it, and disputed of that, bytes.
     pub(super) fn kept(&self) -> (u64, u64) {
-        self.kept
+        let kept = self.friends.with_account(&self.key, |one| {
+            (one.meter().delivered_bytes(), one.meter().disputed_bytes())
+        });
+        kept.unwrap_or_default()
     }
 
-    async fn persist(
+    /// Does a job of the ledger that may block on the disk.
+    async fn work<T: Send + 'static>(
         &self,
-        store: &Arc<dyn FriendStore>,
-        mut record: AccountRecord,
-    ) -> Result<(), StoreFailed> {
-        (record.delivered_bytes, record.disputed_bytes) = self.kept;
-        let store = Arc::clone(store);
-        tokio::task::spawn_blocking(move || store.persist(&record))
-            .await
-            .map_err(|e| StoreFailed(format!("the ledger's writer ended: {e}")))?
+        job: impl FnOnce(&Friends, &PublicKey) -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
+        let Self { friends, key } = self.clone();
+        tokio::task::spawn_blocking(move || job(&friends, &key)).await
+    }
+
+    async fn persist(&self, record: AccountRecord) -> Result<(), Unbearable> {
+        let persisted = self.work(move |friends, _| friends.persist(record, unix_now()));
+        Ok(persisted.await??)
+    }
+
+    /// A session stands, or is over.
+    pub(super) async fn seen(&self, online: bool) -> Result<(), Unbearable> {
+        let seen = self.work(move |friends, key| friends.seen(key, online, unix_now()));
+        Ok(seen.await??)
     }
 
     /// Keeps what the brain counted.
-    pub(super) async fn keep(
-        &mut self,
-        store: &Arc<dyn FriendStore>,
-        kept: (u64, u64),
-    ) -> Result<(), StoreFailed> {
-        self.kept = kept;
-        self.persist(store, self.account.record()).await
+    pub(super) async fn keep(&self, delivered: u64, disputed: u64) -> Result<(), Unbearable> {
+        let record = self.friends.with_account(&self.key, |account| {
+            account.count(delivered, disputed);
+            account.record()
+        });
+        match record {
+            Some(record) => self.persist(record).await,
+            None => Ok(()),
+        }
     }
 
     /// A session begins: what to show.
     //= spec/friends.md#sync-send
-    pub(super) fn begin_session(&mut self) -> Sync {
-        self.account.begin_session();
+    pub(super) fn begin_session(&self) -> Sync {
+        let shown = self.friends.with_account(&self.key, |account| {
+            account.begin_session();
+            account.shown().copied().collect::<Vec<_>>()
+        });
         let mut sync = Sync::default();
-        for signed in self.account.shown() {
+        for signed in shown.unwrap_or_default() {
             let bytes = IouBytes::new(signed.encode()).ok();
-            if signed.iou().debtor() == self.account.friend() {
+            if *signed.iou().debtor() == self.key {
                 sync.credit = bytes;
             } else {
                 sync.debt = bytes;
@@ -121,11 +125,7 @@ impl Books {
     /// What the friend showed is adopted, durably, before anything is signed.
     //= spec/friends.md#sync-adopt
     //= spec/friends.md#sync-bad
-    pub(super) async fn sync(
-        &mut self,
-        store: &Arc<dyn FriendStore>,
-        sync: &Sync,
-    ) -> Result<(), Unbearable> {
+    pub(super) async fn sync(&self, sync: &Sync) -> Result<(), Unbearable> {
         let mut shown = Vec::new();
         for bytes in [&sync.credit, &sync.debt].into_iter().flatten() {
             if let Some(signed) = verify(bytes)? {
@@ -136,9 +136,11 @@ impl Books {
                 }
             }
         }
-        let report = self
-            .account
-            .sync(&shown)
+        let synced = self
+            .friends
+            .with_account(&self.key, |account| account.sync(&shown));
+        let report = synced
+            .ok_or(SignError::NoAccount)?
             .map_err(|_| Unbearable::Iou("between other parties"))?;
         if let Some(contradiction) = report.contradiction {
             tracing::warn!(
@@ -155,32 +157,33 @@ impl Books {
             );
             count_defence("Adopted");
         }
-        Ok(self.persist(store, report.record).await?)
+        self.persist(report.record).await
     }
 
     fn is_ours(&self, signed: &SignedIou) -> bool {
         let (creditor, debtor) = (signed.iou().creditor(), signed.iou().debtor());
-        let friend = self.account.friend();
-        let me = self.account.me();
-        (creditor, debtor) == (me, friend) || (creditor, debtor) == (friend, me)
+        let me = self.friends.identity().public_key();
+        (creditor, debtor) == (&me, &self.key) || (creditor, debtor) == (&self.key, &me)
     }
 
     /// An IOU came: the total that it shows of what the friend owes, once it is durable; none when it changes nothing.
     //= spec/iou.md#join
     pub(super) async fn receive(
-        &mut self,
-        store: &Arc<dyn FriendStore>,
+        &self,
         iou: &IouBytes,
         help: Option<HelpId>,
     ) -> Result<Option<u64>, Unbearable> {
         let Some(signed) = verify(iou)? else {
             return Ok(None);
         };
-        match self.account.receive(&signed, help) {
+        let receipt = self
+            .friends
+            .with_account(&self.key, |account| account.receive(&signed, help));
+        match receipt.ok_or(SignError::NoAccount)? {
             Receipt::Newer {
                 direction, record, ..
             } => {
-                self.persist(store, record).await?;
+                self.persist(record).await?;
                 let given = direction == Direction::Given;
                 Ok(given.then(|| signed.iou().total_bytes()))
             }
@@ -199,26 +202,22 @@ impl Books {
         }
     }
 
-    /// Signs that we received `total` bytes in all, and makes it durable.
+    /// Signs that we received `total` bytes in all; what comes out is durable.
     //= spec/friends.md#iou-durable
-    pub(super) async fn sign(
-        &mut self,
-        store: &Arc<dyn FriendStore>,
-        me: &Identity,
-        total: u64,
-    ) -> Result<Signing, StoreFailed> {
-        let (record, token) = match self.account.prepare(me, total) {
-            Ok(prepared) => prepared,
-            Err(SignRefusal::NotMore { held_bytes }) => return Ok(Signing::Before(held_bytes)),
-            Err(why) => return Ok(Signing::Refused(why)),
-        };
-        self.persist(store, record).await?;
-        let bytes = self
-            .account
-            .persisted(&token)
-            .ok()
-            .and_then(|signed| IouBytes::new(signed.encode()).ok());
-        Ok(bytes.map_or(Signing::Refused(SignRefusal::Unpersisted), Signing::Signed))
+    pub(super) async fn sign(&self, total: u64) -> Result<Signing, Unbearable> {
+        let signed = self.work(move |friends, key| friends.sign(key, total, unix_now()));
+        match signed.await? {
+            Ok(signed) => IouBytes::new(signed.encode())
+                .map(Signing::Signed)
+                .map_err(|_| Unbearable::Iou("too long")),
+            Err(SignError::Refused(SignRefusal::NotMore { held_bytes })) => {
+                Ok(Signing::Before(held_bytes))
+            }
+            Err(SignError::Refused(why)) => Ok(Signing::Refused(why)),
+            Err(why @ (SignError::NoAccount | SignError::Store(_) | SignError::Token(_))) => {
+                Err(why.into())
+            }
+        }
     }
 }
 

@@ -9,7 +9,6 @@ mod desk;
 mod ledger;
 mod metadata;
 mod roster;
-mod store;
 pub(crate) mod talk;
 mod words;
 
@@ -31,10 +30,9 @@ use parking_lot::{Mutex, RwLock};
 use swarm_core::io::friends::{FriendId, FriendsLimits, FriendsOutput};
 use tokio::sync::mpsc;
 
-pub use desk::AccountView;
+use crate::friends::Friends;
 pub(crate) use desk::{Command, Desk};
-pub use roster::{Friend, RosterError};
-pub use store::{FriendStore, StoreFailed};
+pub use roster::RosterError;
 use talk::{Report, TalkId};
 
 /// What sessions report that may wait for the desk; a connection over it waits, and its socket is not read.
@@ -46,26 +44,13 @@ const COMMANDS: usize = 16;
 /// Seconds of a day, by which a pair's home changes.
 const DAY: u64 = 86_400;
 
-/// Everything that friends need to begin.
-#[derive(Clone)]
-pub struct FriendsConfig {
-    /// Who we are.
-    pub identity: Arc<Identity>,
-    /// Where the ledger is kept.
-    pub store: Arc<dyn FriendStore>,
-    /// Whom we added.
-    pub friends: Vec<Friend>,
+/// Everything that help between friends needs to begin.
+#[derive(Debug, Clone)]
+pub struct AidConfig {
+    /// Who we are, whom we added, and the ledger.
+    pub friends: Arc<Friends>,
     /// The operator's limits; with [`swarm_core::io::friends::FriendsMode::Off`] nothing of all this begins.
     pub limits: FriendsLimits,
-}
-
-impl std::fmt::Debug for FriendsConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FriendsConfig")
-            .field("friends", &self.friends)
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
-    }
 }
 
 /// What all connections share of friends.
@@ -104,14 +89,14 @@ pub(crate) struct Queues {
 }
 
 impl Circle {
-    pub(crate) fn new(config: &FriendsConfig) -> Result<(Arc<Self>, Queues), RosterError> {
+    pub(crate) fn new(config: &AidConfig) -> Result<(Arc<Self>, Queues), RosterError> {
         let (reports, from_talks) = mpsc::channel(REPORTS);
         let (orders, from_brain) = mpsc::channel(ORDERS);
         let (commands, from_operator) = mpsc::channel(COMMANDS);
         let friends = Self {
-            identity: Arc::clone(&config.identity),
+            identity: Arc::clone(config.friends.identity()),
             private_torrents: config.limits.private_torrents,
-            known: RwLock::new(Arc::new(roster::known(&config.identity, &config.friends)?)),
+            known: RwLock::new(Arc::new(roster::known(&config.friends)?)),
             names: RwLock::default(),
             heard: Mutex::default(),
             broke: Mutex::new(BackOff::new()),

@@ -1,18 +1,9 @@
-//! The list of friends, as the operator made it.
+//! The list of friends, as recognising them needs it.
 
-use friends_proto::friend_code::FriendCode;
-use friends_proto::identity::{Identity, PublicKey};
 use friends_proto::pair::{PairError, PairKey};
 use friends_proto::recognition::{Known, MAX_FRIENDS};
 
-/// One friend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Friend {
-    /// The operator's name for it.
-    pub name: String,
-    /// Its key, and where it may be found.
-    pub code: FriendCode,
-}
+use crate::friends::Friends;
 
 /// A list of friends that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,15 +22,16 @@ pub enum RosterError {
     TooMany(usize),
 }
 
-/// What recognising them needs.
-pub(super) fn known(me: &Identity, friends: &[Friend]) -> Result<Vec<Known>, RosterError> {
-    if friends.len() > MAX_FRIENDS {
-        return Err(RosterError::TooMany(friends.len()));
+/// Every friend with the key that the two of us share.
+pub(super) fn known(friends: &Friends) -> Result<Vec<Known>, RosterError> {
+    let list = friends.list();
+    if list.len() > MAX_FRIENDS {
+        return Err(RosterError::TooMany(list.len()));
     }
-    let known = friends.iter().map(|friend| {
-        let key: PublicKey = *friend.code.key();
+    let me = friends.identity();
+    let known = list.into_iter().map(|(key, friend)| {
         let pair = PairKey::derive(me, &key).map_err(|why| RosterError::Pair {
-            name: friend.name.clone(),
+            name: friend.name,
             why,
         })?;
         Ok(Known { key, pair })

@@ -3,102 +3,63 @@
 mod sessions;
 mod strangers;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bt_wire::ids::PeerId;
 use bt_wire::metainfo::{Metainfo, MetainfoBuilder};
-use friends_proto::friend_code::{FriendCode, Hint};
-use friends_proto::identity::{Identity, Zeroizing};
-use friends_proto::ledger::{AccountRecord, StoreEpoch};
-use parking_lot::Mutex;
+use friends_proto::identity::{Identity, PublicKey, Zeroizing};
 use swarm_core::io::friends::{FriendsLimits, FriendsMode};
 use swarm_core::io::{Limits, Origin, PeerSource, SwarmFact, SwarmId};
 
-use super::{Friend, FriendStore, FriendsConfig, StoreFailed};
+use super::AidConfig;
 use crate::driver::tests::counter;
 use crate::driver::{Engine, EngineConfig, EngineEvents, EngineHandle};
+use crate::friends::Friends;
+use crate::store::{SavedFriend, Store};
 use crate::swarms::Add;
 
-/// A ledger in memory, that can be made to fail.
-pub(crate) struct MemoryStore {
-    records: Mutex<BTreeMap<[u8; 32], AccountRecord>>,
-    fails: Mutex<bool>,
-}
-
-impl MemoryStore {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            records: Mutex::default(),
-            fails: Mutex::new(false),
-        })
-    }
-}
-
-impl FriendStore for MemoryStore {
-    fn epoch(&self) -> StoreEpoch {
-        StoreEpoch {
-            number: 1,
-            broken_at: None,
-        }
-    }
-
-    fn accounts(&self) -> Result<Vec<AccountRecord>, StoreFailed> {
-        Ok(self.records.lock().values().cloned().collect())
-    }
-
-    fn persist(&self, record: &AccountRecord) -> Result<(), StoreFailed> {
-        if *self.fails.lock() {
-            return Err(StoreFailed("the disk is full".to_owned()));
-        }
-        let mut records = self.records.lock();
-        records.insert(record.friend, record.clone());
-        Ok(())
-    }
-}
-
-pub(crate) fn identity(seed: u8) -> Arc<Identity> {
-    Arc::new(Identity::from_secret(&Zeroizing::new([seed; 32])))
-}
-
-pub(crate) fn friend(name: &str, seed: u8, at: &[SocketAddr]) -> Friend {
-    let hint = |addr: &SocketAddr| Hint::from_ip(addr.ip(), addr.port()).expect("a port");
-    let hints = at.iter().map(hint).collect();
-    Friend {
-        name: name.to_owned(),
-        code: FriendCode::new(identity(seed).public_key(), hints).expect("few hints"),
-    }
+/// The secret of a friend in these tests.
+pub(crate) fn identity(seed: u8) -> Identity {
+    Identity::from_secret(&Zeroizing::new([seed; 32]))
 }
 
 struct Side {
     engine: EngineHandle,
+    friends: Arc<Friends>,
     _events: EngineEvents,
     _dir: tempfile::TempDir,
 }
 
-fn friends(seed: u8, store: Arc<dyn FriendStore>, list: Vec<Friend>) -> FriendsConfig {
-    FriendsConfig {
-        identity: identity(seed),
-        store,
-        friends: list,
-        limits: FriendsLimits {
-            mode: FriendsMode::Known,
-            ..FriendsLimits::default()
-        },
+fn saved(name: &str, at: &[SocketAddr]) -> SavedFriend {
+    SavedFriend {
+        name: name.to_owned(),
+        hints: at.iter().map(ToString::to_string).collect(),
+        added_at: 1,
+        last_seen: None,
     }
 }
 
 impl Side {
-    fn start(seed: u8, friends: Option<FriendsConfig>) -> Self {
+    fn start(mode: FriendsMode, private_torrents: bool) -> Self {
         counter("");
         let dir = tempfile::tempdir().expect("a directory");
+        let (store, _) = Store::open(&dir.path().join("state")).expect("a store");
+        let (friends, _) = Friends::open(store).expect("an identity");
+        let friends = Arc::new(friends);
+        let mut peer_id = *b"-BS0100-............";
+        peer_id[8..].copy_from_slice(&friends.identity().public_key().as_bytes()[..12]);
+        let limits = FriendsLimits {
+            mode,
+            private_torrents,
+            ..FriendsLimits::default()
+        };
         let config = EngineConfig {
             listen: vec!["127.0.0.1:0".parse().expect("an address")],
             device: None,
             pex: true,
-            peer_id: PeerId([seed; 20]),
+            peer_id: PeerId(peer_id),
             limits: Limits {
                 upload: None,
                 download: None,
@@ -112,19 +73,32 @@ impl Side {
             data_dir: dir.path().to_path_buf(),
             seed: 1,
             record: None,
-            friends,
+            aid: Some(AidConfig {
+                friends: Arc::clone(&friends),
+                limits,
+            }),
             invert_need: false,
         };
         let (engine, events) = Engine::start(config).expect("starts");
         Self {
             engine,
+            friends,
             _events: events,
             _dir: dir,
         }
     }
 
-    fn known(seed: u8, list: Vec<Friend>) -> Self {
-        Self::start(seed, Some(friends(seed, MemoryStore::new(), list)))
+    fn known() -> Self {
+        Self::start(FriendsMode::Known, false)
+    }
+
+    fn key(&self) -> PublicKey {
+        self.friends.identity().public_key()
+    }
+
+    async fn add(&self, name: &str, key: PublicKey, at: &[SocketAddr]) {
+        self.friends.add(key, saved(name, at)).expect("new");
+        self.engine.friends_changed().await.expect("a sound list");
     }
 
     fn addr(&self) -> SocketAddr {
@@ -151,8 +125,13 @@ impl Side {
         self.engine.swarm_fact(swarm, fact).await.expect("runs");
     }
 
-    async fn is_online(&self) -> bool {
-        self.engine.friends().await.iter().any(|one| one.online)
+    fn is_online(&self) -> bool {
+        let list = self.friends.list().into_iter();
+        let online = |key| {
+            let standing = self.friends.standing(&key, 0).expect("a store");
+            standing.is_some_and(|standing| standing.online)
+        };
+        list.map(|(key, _)| key).any(online)
     }
 
     async fn connections(&self) -> u32 {

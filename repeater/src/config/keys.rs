@@ -187,12 +187,12 @@ impl Config {
     }
 
     fn set_friends(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<(), Rejected> {
-        let friends = "making friends is";
+        let friends = "help between friends is";
         match key {
             "mode" => match take(value)? {
                 FriendsMode::Open => {
                     return Err(Rejected::new(
-                        format!("{friends} not built yet"),
+                        "acquaintances are not built yet",
                         "write \"known\" or \"off\"",
                     ));
                 }

@@ -194,13 +194,17 @@ impl Config {
             FriendsMode::Open => "open",
         };
         text.push_str(
-            "\n# Friends come in a later version: with none known, none of this does anything yet.",
+            "\n# Friends can be added and their ledger kept; help between them comes in a later version.",
         );
         section(
             text,
             "friends",
             &[
-                ("mode", quoted(mode), "\"off\" | \"known\""),
+                (
+                    "mode",
+                    quoted(mode),
+                    "\"off\" (no friend is added) | \"known\"",
+                ),
                 (
                     "window",
                     quoted("4 MiB"),

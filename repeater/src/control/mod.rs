@@ -4,6 +4,7 @@
 //! that a caller names and keeps no state but the token and the failures to show it.
 
 mod backoff;
+mod friend_routes;
 mod gate;
 pub mod metrics;
 mod openapi;
@@ -17,6 +18,9 @@ use bt_wire::ids::InfoHash;
 use bytes::Bytes;
 use control_api::error::Problem;
 use control_api::feeds::{AddFeed, Feed, FeedsChanged};
+use control_api::friends::{
+    AddFriend, Friend, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode,
+};
 use control_api::masters::{AddMaster, Master, MasterTest};
 use control_api::node::{CacheReport, Reloaded};
 use control_api::status::Status;
@@ -41,7 +45,7 @@ pub struct Refusal {
 /// Kinds of no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// There is no such swarm, feed or master. 404.
+    /// There is no such swarm, feed, master or friend. 404.
     NotFound,
     /// The request makes no sense. 400.
     Invalid,
@@ -142,6 +146,22 @@ pub trait Control: Send + Sync + 'static {
     fn remove_master(&self, name: String) -> Reply<'_, ()>;
     /// Tries a master: name, port, RPC.
     fn test_master(&self, name: String) -> Reply<'_, MasterTest>;
+    /// All friends.
+    fn friends(&self) -> Reply<'_, Vec<Friend>>;
+    /// Adds a friend by its code.
+    fn add_friend(&self, friend: AddFriend) -> Reply<'_, Friend>;
+    /// Removes a friend by its name or code; what is signed is kept.
+    fn remove_friend(&self, name: String) -> Reply<'_, ()>;
+    /// This slave's own friend code.
+    fn own_code(&self) -> Reply<'_, OwnCode>;
+    /// What is signed between friends and us.
+    fn ledger(&self) -> Reply<'_, Vec<LedgerAccount>>;
+    /// Checks every signature on record again.
+    fn verify_ledger(&self) -> Reply<'_, LedgerCheck>;
+    /// Friends and ledger, without the secret key.
+    fn export_friends(&self) -> Reply<'_, FriendsExport>;
+    /// Takes an export in; all of it is checked first, and no total falls.
+    fn import_friends(&self, export: FriendsExport) -> Reply<'_, Imported>;
     /// What the cache holds.
     fn cache(&self) -> Reply<'_, CacheReport>;
     /// Stops all transfers (`true`) or goes on (`false`); survives a restart.

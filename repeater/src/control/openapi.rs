@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::routes;
+use super::{friend_routes, routes};
 
 /// Adds the bearer token.
 struct BearerToken;
@@ -40,6 +40,14 @@ impl Modify for BearerToken {
         routes::add_master,
         routes::remove_master,
         routes::test_master,
+        friend_routes::friends,
+        friend_routes::add_friend,
+        friend_routes::remove_friend,
+        friend_routes::own_code,
+        friend_routes::ledger,
+        friend_routes::verify_ledger,
+        friend_routes::export_friends,
+        friend_routes::import_friends,
         routes::cache,
         routes::pause,
         routes::resume,

@@ -22,7 +22,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::de::DeserializeOwned;
 
 use super::gate::refused;
-use super::{AddOptions, Control, Refusal, RefusalKind, document};
+use super::{AddOptions, Control, Refusal, RefusalKind, document, friend_routes};
 use crate::store::MAX_TORRENT_FILE;
 
 /// Largest JSON body, in bytes.
@@ -33,12 +33,12 @@ const MAX_PEERS: usize = 200;
 /// What handlers share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    control: Arc<dyn Control>,
+    pub(super) control: Arc<dyn Control>,
     metrics: PrometheusHandle,
 }
 
-type Answer<T> = Result<Json<T>, No>;
-type Received = Result<Bytes, BytesRejection>;
+pub(super) type Answer<T> = Result<Json<T>, No>;
+pub(super) type Received = Result<Bytes, BytesRejection>;
 
 pub(super) fn router(control: Arc<dyn Control>, metrics: PrometheusHandle) -> Router {
     let limit = |bytes: u64| DefaultBodyLimit::max(usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -61,6 +61,7 @@ pub(super) fn router(control: Arc<dyn Control>, metrics: PrometheusHandle) -> Ro
         .route(paths::MASTERS, get(masters).post(add_master))
         .route(paths::MASTERS_REMOVE, post(remove_master))
         .route(paths::MASTERS_TEST, post(test_master))
+        .merge(friend_routes::router())
         .route(paths::CACHE, get(cache))
         .route(paths::PAUSE, post(pause))
         .route(paths::RESUME, post(resume))
@@ -118,7 +119,7 @@ impl IntoResponse for No {
                 let problem = Problem::new(
                     "request",
                     "has too large a body",
-                    "at most 64 KiB of JSON, or 32 MiB of .torrent",
+                    "at most 64 KiB of JSON, 4 MiB of an export of friends, or 32 MiB of .torrent",
                 );
                 (
                     StatusCode::PAYLOAD_TOO_LARGE,
@@ -143,7 +144,7 @@ fn whole(body: Received) -> Result<Bytes, No> {
     })
 }
 
-fn json<T: DeserializeOwned>(body: Received) -> Result<T, No> {
+pub(super) fn json<T: DeserializeOwned>(body: Received) -> Result<T, No> {
     serde_json::from_slice(&whole(body)?).map_err(|error| {
         Refusal::invalid("request", error.to_string(), "see /api/openapi.json").into()
     })

@@ -1,6 +1,7 @@
 //! A daemon of fixed answers, for tests of the HTTP layer and the command line.
 
 use control_api::feeds::Owner;
+use control_api::friends::{AccountCheck, ExportedFriend, SignedRecord};
 use control_api::masters::{MasterRpc, TestStep};
 use control_api::node::CacheSwarm;
 use control_api::status::{CacheStatus, FriendsStatus, Session};
@@ -74,6 +75,39 @@ pub(crate) fn master() -> Master {
         missing_pieces: 100,
         share: 0.5,
         owner: Owner::Store,
+    }
+}
+
+pub(crate) const CODE: &str = "bs1q5hs6zgphjl8wd4qr96fx7yuwr8e3aqzjgvxlgzmdw7t6a8a5eg4qk0j7rr";
+
+pub(crate) fn friend() -> Friend {
+    Friend {
+        name: EVIL.to_owned(),
+        code: format!("{CODE}@192.0.2.1:6881"),
+        online: false,
+        state: "synced".to_owned(),
+        owed_to_us_bytes: 3 << 30,
+        owed_by_us_bytes: 1 << 30,
+        given_month_bytes: 20 << 20,
+        taken_month_bytes: 0,
+        disputed_bytes: 2 << 20,
+        last_seen: None,
+        added_at: 1_700_000_000,
+    }
+}
+
+fn account() -> LedgerAccount {
+    LedgerAccount {
+        friend: CODE.to_owned(),
+        name: Some(EVIL.to_owned()),
+        given: Some(SignedRecord {
+            total: (3_u64 << 30).to_string(),
+            iou: "64".to_owned(),
+            signature: "ab".repeat(64),
+        }),
+        received: None,
+        delivered_bytes: 3 << 30,
+        disputed_bytes: 2 << 20,
     }
 }
 
@@ -269,6 +303,65 @@ impl Control for Stub {
                 steps,
             })
         })
+    }
+    fn friends(&self) -> Reply<'_, Vec<Friend>> {
+        Box::pin(async { Ok(vec![friend()]) })
+    }
+    fn add_friend(&self, add: AddFriend) -> Reply<'_, Friend> {
+        self.change(
+            format!("add_friend {} as {:?}", add.code, add.name),
+            friend(),
+        )
+    }
+    fn remove_friend(&self, name: String) -> Reply<'_, ()> {
+        self.change(format!("remove_friend {name}"), ())
+    }
+    fn own_code(&self) -> Reply<'_, OwnCode> {
+        let own = OwnCode {
+            code: CODE.to_owned(),
+            key: "ab".repeat(32),
+            hints: Vec::new(),
+        };
+        Box::pin(async { Ok(own) })
+    }
+    fn ledger(&self) -> Reply<'_, Vec<LedgerAccount>> {
+        Box::pin(async { Ok(vec![account()]) })
+    }
+    fn verify_ledger(&self) -> Reply<'_, LedgerCheck> {
+        let check = LedgerCheck {
+            ok: false,
+            signatures: 1,
+            accounts: vec![AccountCheck {
+                friend: EVIL.to_owned(),
+                ok: false,
+                detail: "the IOU is forged".to_owned(),
+            }],
+        };
+        Box::pin(async { Ok(check) })
+    }
+    fn export_friends(&self) -> Reply<'_, FriendsExport> {
+        let export = FriendsExport {
+            format: 1,
+            owner: CODE.to_owned(),
+            friends: vec![ExportedFriend {
+                name: EVIL.to_owned(),
+                code: CODE.to_owned(),
+                added_at: 1_700_000_000,
+            }],
+            accounts: vec![account()],
+        };
+        Box::pin(async { Ok(export) })
+    }
+    fn import_friends(&self, export: FriendsExport) -> Reply<'_, Imported> {
+        let imported = Imported {
+            friends_added: 1,
+            ious_adopted: 1,
+            ious_known: 0,
+        };
+        self.change(
+            format!("import_friends {} accounts", export.accounts.len()),
+            imported,
+        )
     }
     fn cache(&self) -> Reply<'_, CacheReport> {
         let swarm = CacheSwarm {

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use bt_wire::ids::InfoHash;
 use bytes::Bytes;
 use control_api::feeds::{AddFeed, Feed, FeedsChanged};
+use control_api::friends::{
+    AddFriend, Friend, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode,
+};
 use control_api::masters::{AddMaster, Master, MasterRpc, MasterTest};
 use control_api::node::{CacheReport, CacheSwarm, Reloaded};
-use control_api::status::{CacheStatus, FriendsStatus, Session, Status};
+use control_api::status::{CacheStatus, Session, Status};
 use control_api::swarms::{Added, SwarmDetail, SwarmRow, SwarmState, Why, WhyTerm};
 use swarm_core::io::Origin;
 use swarm_core::view::{MasterState, NodeView, SwarmView};
@@ -153,6 +156,7 @@ impl Shared {
     async fn status(&self) -> Result<Status, Refusal> {
         let view = self.view().await?;
         let feeds = self.feed_rows().await?;
+        let friends = self.friends_status().await?;
         let node = &view.node;
         let totals = self.add_totals(node);
         let (upload_limit_bps, limit_bytes) = {
@@ -188,7 +192,7 @@ impl Shared {
             connections: node.connections,
             swarms: self.rows(node),
             masters: self.master_rows(node),
-            friends: FriendsStatus::default(),
+            friends,
             feeds,
         })
     }
@@ -345,6 +349,30 @@ impl Control for Answers {
     }
     fn test_master(&self, name: String) -> Reply<'_, MasterTest> {
         Box::pin(self.0.test_master(name))
+    }
+    fn friends(&self) -> Reply<'_, Vec<Friend>> {
+        Box::pin(self.0.friend_rows())
+    }
+    fn add_friend(&self, friend: AddFriend) -> Reply<'_, Friend> {
+        Box::pin(self.0.add_friend(friend))
+    }
+    fn remove_friend(&self, name: String) -> Reply<'_, ()> {
+        Box::pin(self.0.remove_friend(name))
+    }
+    fn own_code(&self) -> Reply<'_, OwnCode> {
+        Box::pin(async { self.0.own_code() })
+    }
+    fn ledger(&self) -> Reply<'_, Vec<LedgerAccount>> {
+        Box::pin(self.0.ledger())
+    }
+    fn verify_ledger(&self) -> Reply<'_, LedgerCheck> {
+        Box::pin(self.0.verify_ledger())
+    }
+    fn export_friends(&self) -> Reply<'_, FriendsExport> {
+        Box::pin(self.0.export_friends())
+    }
+    fn import_friends(&self, export: FriendsExport) -> Reply<'_, Imported> {
+        Box::pin(self.0.import_friends(export))
     }
     fn cache(&self) -> Reply<'_, CacheReport> {
         Box::pin(self.0.cache())

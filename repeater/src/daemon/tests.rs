@@ -30,7 +30,6 @@ async fn start_with(config: Config, sources: Option<Sources>) -> anyhow::Result<
         metrics,
         set_log: None,
         record: None,
-        friends: None,
         invert_need: false,
     })
     .await
@@ -354,3 +353,5 @@ async fn what_makes_no_sense_is_refused_with_a_hint() {
     assert!(control.swarms().await.expect("swarms").is_empty());
     daemon.stop().await;
 }
+
+mod friends;

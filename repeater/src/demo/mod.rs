@@ -288,7 +288,6 @@ fn options(config: Config, metrics: PrometheusHandle) -> Options {
         metrics,
         set_log: None,
         record: None,
-        friends: None,
         invert_need: false,
     }
 }

@@ -54,7 +54,7 @@ impl Seed {
             data_dir: dir.to_owned(),
             seed: 1,
             record: None,
-            friends: None,
+            aid: None,
             invert_need: false,
         })?;
         let address = *engine

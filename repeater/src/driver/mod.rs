@@ -18,8 +18,8 @@ use swarm_core::time::Timestamp;
 use swarm_core::view::NodeView;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::aid::{AidConfig, Circle, Command, Desk, RosterError};
 use crate::cache::{Cache, CacheConfig, CacheError, KeptContent, Usage};
-use crate::aid::{AccountView, Command, Desk, Friend, Circle, FriendsConfig, RosterError};
 use crate::net::{ListenError, Network, Parts};
 use crate::record::{Header, RecordError, Recorder};
 use crate::swarms::{Add, KeepError, Swarm, SwarmTable, Torrent, verify_kept};
@@ -70,8 +70,8 @@ pub struct EngineConfig {
     pub seed: u64,
     /// Record all inputs to this file, up to so many bytes.
     pub record: Option<(PathBuf, u64)>,
-    /// Friends; None, or mode `off`: nothing is said of any.
-    pub friends: Option<FriendsConfig>,
+    /// Help between friends; None, or mode `off`: nothing is said of any.
+    pub aid: Option<AidConfig>,
     /// Turns the ranking of swarms upside down; for tests only.
     #[doc(hidden)]
     pub invert_need: bool,
@@ -169,13 +169,11 @@ impl Engine {
         let limits = clamp(config.limits, plannable);
         let mut params = Params::new(limits.clone(), config.peer_id.0);
         params.invert_need = config.invert_need;
-        let friends = config
-            .friends
-            .filter(|friends| friends.limits.mode != FriendsMode::Off);
-        if let Some(friends) = &friends {
-            params.friends = friends.limits.clone();
+        let aid = config.aid.filter(|aid| aid.limits.mode != FriendsMode::Off);
+        if let Some(aid) = &aid {
+            params.friends = aid.limits.clone();
         }
-        let (shared, queues) = friends.as_ref().map(Circle::new).transpose()?.unzip();
+        let (circle, queues) = aid.as_ref().map(Circle::new).transpose()?.unzip();
         let header = Header {
             params: params.clone(),
             seed: config.seed,
@@ -198,11 +196,11 @@ impl Engine {
             connections: limits.connections,
             device: config.device,
             pex: config.pex,
-            friends: shared,
+            friends: circle,
         };
         let network = Network::open(parts, &config.listen)?;
-        if let (Some(friends), Some(queues)) = (friends, queues) {
-            let desk = Desk::run(Arc::clone(&network), friends, queues);
+        if let (Some(aid), Some(queues)) = (aid, queues) {
+            let desk = Desk::run(Arc::clone(&network), aid, queues);
             network.tasks.spawn(desk);
         }
         let driver = Driver {
@@ -329,28 +327,18 @@ impl EngineHandle {
         self.input(Input::Friends(input)).await
     }
 
-    /// This is the list of friends now. Sessions with those who stay go on.
+    /// The list of friends has changed. Sessions with those who stay go on. Does nothing with friends off.
     ///
     /// # Errors
     /// The list cannot be used; the old one stands.
-    pub async fn set_friends(&self, list: Vec<Friend>) -> Result<(), RosterError> {
+    pub async fn friends_changed(&self) -> Result<(), RosterError> {
         let Some(friends) = &self.network.friends else {
             return Ok(());
         };
         let (reply, answer) = oneshot::channel();
-        friends.command(Command::Friends(list, reply)).await;
+        friends.command(Command::Reload(reply)).await;
         // An engine that has stopped has no list.
         answer.await.unwrap_or(Ok(()))
-    }
-
-    /// How the accounts with all friends stand; none with friends off.
-    pub async fn friends(&self) -> Vec<AccountView> {
-        let Some(friends) = &self.network.friends else {
-            return Vec::new();
-        };
-        let (reply, answer) = oneshot::channel();
-        friends.command(Command::Accounts(reply)).await;
-        answer.await.unwrap_or_default()
     }
 
     /// The operator's name for a friend.

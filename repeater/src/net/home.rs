@@ -36,7 +36,7 @@ const READ: usize = 32 << 10;
 const EXTENDED: u8 = 20;
 
 /// Seconds since the Unix epoch, for the day of a home; its neighbours are taken as well.
-pub(super) fn unix_now() -> u64 {
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

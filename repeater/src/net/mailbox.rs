@@ -12,8 +12,8 @@ use parking_lot::{Mutex, RwLock};
 use swarm_core::io::{CloseReason, ConnId, Order};
 use tokio::sync::Notify;
 
-use crate::cache::{Waiter, Wanted};
 use crate::aid::talk::Say;
+use crate::cache::{Waiter, Wanted};
 
 /// Orders that may wait for one connection. What coalesces does not count twice.
 const MAX_ORDERS: usize = 16_384;

@@ -26,13 +26,14 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::aid::Circle;
 use crate::cache::Cache;
 use crate::driver::{Clock, Outbox};
-use crate::aid::Circle;
 use crate::swarms::{Swarm, SwarmTable};
 use friends_proto::pair::Role;
 use half_open::HalfOpen;
 use handshake::Place;
+pub(crate) use home::unix_now;
 use mailbox::Mailboxes;
 pub(crate) use metadata::MetadataTurn;
 use meter::Meter;

@@ -104,6 +104,16 @@ impl Dir {
         }
     }
 
+    /// The permission bits of a file; None where it is missing. A link is refused.
+    pub(super) fn mode(&self, name: &str) -> Result<Option<u32>, StoreError> {
+        self.refuse_symlink(name)?;
+        match rustix::fs::statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.st_mode & 0o7777)),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(e) => Err(StoreError::io(self.path(name), "looking at it", e.into())),
+        }
+    }
+
     /// Opens a file for reading and writing, made (mode 0600) where it is missing.
     pub(super) fn open_rw(&self, name: &str) -> Result<File, StoreError> {
         self.open(name, OFlags::RDWR | OFlags::CREATE)

@@ -77,6 +77,16 @@ pub enum StoreError {
         /// What was being written.
         path: PathBuf,
     },
+    /// The secret key is unusable; no other is made in its place. Exit.
+    #[error("{path}: {why}; {hint}")]
+    Identity {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// The next step.
+        hint: &'static str,
+    },
     /// Any other failure of the file system. The old state stands.
     #[error(
         "{path}: {doing}: {source}; nothing was changed, check the directory's owner, permissions and disk"
@@ -149,6 +159,9 @@ pub enum StoreNote {
         /// Where it is kept.
         moved_to: PathBuf,
     },
+    /// The database was gone and was made anew.
+    #[error("database: missing; rebuilt from the journal, totals start again")]
+    DatabaseMissing,
     /// The database was behind the journal or wrong in places and was corrected; nothing is lost.
     #[error("database: brought up to date from the journal")]
     DatabaseCorrected,
@@ -182,4 +195,32 @@ pub enum StoreNote {
         /// What is wrong.
         reason: String,
     },
+    /// An account with a friend cannot be believed; its bytes are kept in `moved_to`.
+    #[error(
+        "ledger: an account is damaged ({reason}) and kept as {}; nothing is signed for any friend before it has shown what it holds",
+        moved_to.display()
+    )]
+    AccountDamaged {
+        /// What is wrong.
+        reason: String,
+        /// Where its bytes are kept.
+        moved_to: PathBuf,
+    },
+}
+
+impl StoreNote {
+    /// Whether what was acknowledged last may be missing. A torn tail was never acknowledged, or is in the database; and a
+    /// database that is merely behind loses nothing.
+    pub(super) fn may_have_lost(&self) -> bool {
+        match self {
+            Self::JournalTail { .. } | Self::DatabaseCorrected | Self::TorrentLost { .. } => false,
+            Self::JournalDamaged { .. }
+            | Self::DatabaseMoved { .. }
+            | Self::DatabaseMissing
+            | Self::RestoredFromDatabase { .. }
+            | Self::ChangesLost { .. }
+            | Self::DatabaseOff { .. }
+            | Self::AccountDamaged { .. } => true,
+        }
+    }
 }

@@ -24,8 +24,15 @@ const MARK: &[u8] = b"settings";
 const TOTALS: &[u8] = b"all";
 
 /// Trees of settings: number in the journal, name in sled.
-pub(super) const TREES: [(u8, &str); 4] =
-    [(1, "swarms"), (2, "feeds"), (3, "masters"), (4, "flags")];
+pub(super) const TREES: [(u8, &str); 7] = [
+    (1, "swarms"),
+    (2, "feeds"),
+    (3, "masters"),
+    (4, "flags"),
+    (5, "friends"),
+    (6, "ious"),
+    (7, "identity"),
+];
 
 /// Last change held, and the sum over all settings after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -1,6 +1,7 @@
 //! Saved state: what the operator changed, and the totals. sled for the database, a synced journal beside it.
 //!
-//! In the data directory: `lock`, `settings.journal`, `db/` (sled), `torrents/<infohash>.torrent`, `quarantine-<n>/`.
+//! In the data directory: `lock`, `settings.journal`, `db/` (sled), `torrents/<infohash>.torrent`, `quarantine-<n>/`,
+//! `identity.key` and `identity.epoch` (who we are to friends, and which opening of the store was the last).
 //! A `put_*`, `set_*` or `remove_*` of a setting returns after its change is durable (journal synced); after an error
 //! the old state stands. Totals are written out every half second and may lose that much.
 //! All calls block on the disk: call them from `spawn_blocking`.
@@ -8,8 +9,10 @@
 mod codec;
 mod disk;
 mod error;
+mod identity;
 mod index;
 mod journal;
+mod ledger;
 mod lock;
 mod recover;
 mod types;
@@ -21,8 +24,11 @@ use bt_wire::ids::InfoHash;
 use parking_lot::Mutex;
 
 pub use error::{StoreError, StoreNote};
+pub use ledger::{CheckedAccount, OpenedLedger};
 pub use lock::DirLock;
-pub use types::{SavedFeed, SavedMaster, SavedRpc, SavedSwarm, SwarmContent, SwarmSource, Totals};
+pub use types::{
+    SavedFeed, SavedFriend, SavedMaster, SavedRpc, SavedSwarm, SwarmContent, SwarmSource, Totals,
+};
 
 use codec::Record;
 use disk::{Dir, Disk, RealDisk};
@@ -37,6 +43,9 @@ const SWARMS: u8 = 1;
 const FEEDS: u8 = 2;
 const MASTERS: u8 = 3;
 const FLAGS: u8 = 4;
+const FRIENDS: u8 = 5;
+const IOUS: u8 = 6;
+const IDENTITY: u8 = 7;
 const PAUSED: &[u8] = b"paused";
 
 /// What opening found and repaired, to be logged as warnings. Empty after a clean stop.
@@ -131,6 +140,7 @@ impl Store {
         self.rows::<SavedFeed>(FEEDS)?;
         self.rows::<SavedMaster>(MASTERS)?;
         self.rows::<Flag>(FLAGS)?;
+        self.friends()?;
         Ok(())
     }
 
@@ -334,6 +344,12 @@ impl Store {
             .collect()
     }
 
+    fn raw_rows(&self, tree: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let state = self.inner.state.lock();
+        let rows = state.settings.iter().filter(|(k, _)| k.0 == tree);
+        rows.map(|(k, v)| (k.1.clone(), v.clone())).collect()
+    }
+
     fn named<T: Record>(&self, tree: u8) -> Result<Vec<(String, T)>, StoreError> {
         Ok(self
             .rows(tree)?
@@ -355,8 +371,15 @@ impl Store {
     }
 
     fn change(&self, key: Key, value: Option<Vec<u8>>) -> Result<(), StoreError> {
-        let mut guard = self.inner.state.lock();
-        let state = &mut *guard;
+        self.change_in(&mut self.inner.state.lock(), key, value)
+    }
+
+    fn change_in(
+        &self,
+        state: &mut State,
+        key: Key,
+        value: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
         if state.settings.get(&key) == value.as_ref() {
             return Ok(());
         }

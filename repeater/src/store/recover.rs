@@ -5,6 +5,9 @@ use super::error::{StoreError, StoreNote};
 use super::index::{self, Held, Index, OpenError};
 use super::journal::{self, End, Journal, Replay};
 
+/// A file that is there from the time that damage is found until the ledger has taken note of it (`super::ledger`).
+pub(super) const SUSPECT: &str = "ledger.suspect";
+
 /// Everything opened.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -22,9 +25,16 @@ pub(super) fn open(dir: &Dir, disk: &dyn Disk) -> Result<Opened, StoreError> {
         .unwrap_or_default();
     let mut replay = journal::replay(&bytes)?;
     let (index, held) = open_index(dir, &mut notes)?;
+    if index.is_some() && held.is_none() && replay.seq > 0 && notes.is_empty() {
+        notes.push(StoreNote::DatabaseMissing);
+    }
     let read = replay.seq;
     let restored = choose(&mut replay, held.as_ref(), &mut notes);
     note_journal(dir, disk, &bytes, &replay, &mut notes)?;
+    if notes.iter().any(StoreNote::may_have_lost) {
+        // Before the repair, after which nothing shows the damage: a crash in between must not make the ledger trusted.
+        dir.replace(disk, SUSPECT, b"")?;
+    }
     let torn_only = replay.end != End::Damaged && replay.complete;
     let journal = Journal::open(
         dir,

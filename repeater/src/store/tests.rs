@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
+mod ious;
+mod keys;
+
 const HASH: InfoHash = InfoHash([7; 20]);
 
 fn feed(n: u64) -> SavedFeed {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use friends_proto::identity::PUBLIC_BYTES;
+use friends_proto::ledger::{AccountRecord, StoreEpoch};
 use serde::{Deserialize, Serialize};
 
 use super::codec::Record;
@@ -89,6 +91,39 @@ pub struct Totals {
     pub wasted: u64,
 }
 
+/// A friend, saved under its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedFriend {
+    /// The operator's name for it.
+    pub name: String,
+    /// Where to look for it, `host:port`, as its code said.
+    pub hints: Vec<String>,
+    /// Seconds since the Unix epoch.
+    pub added_at: u64,
+    /// When a session with it last ended or stood, seconds since the Unix epoch.
+    pub last_seen: Option<u64>,
+}
+
+/// What is signed between a friend and us, saved under its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedAccount {
+    /// Both directions.
+    pub(super) record: AccountRecord,
+    /// Calendar month of the last change: 12 × year + month − 1.
+    pub(super) month: u32,
+    /// What the friend had signed when that month began, in bytes.
+    pub(super) given_before: u64,
+    /// What we had signed when that month began, in bytes.
+    pub(super) received_before: u64,
+}
+
+/// What the store knows of itself: whose it is, and its opening.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SelfRow {
+    pub(super) public: [u8; PUBLIC_BYTES],
+    pub(super) epoch: StoreEpoch,
+}
+
 /// A swarm as it stands in the journal: the metainfo itself is a file beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SwarmRow {
@@ -133,4 +168,16 @@ impl Record for Totals {
 impl Record for Flag {
     const FORMAT: u8 = 1;
     const NAME: &'static str = "saved switch";
+}
+impl Record for SavedFriend {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "saved friend";
+}
+impl Record for SavedAccount {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "account with a friend";
+}
+impl Record for SelfRow {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "saved identity";
 }

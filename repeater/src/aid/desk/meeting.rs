@@ -9,7 +9,7 @@ use swarm_core::io::friends::{FriendFact, FriendId};
 use swarm_core::policy::pool::NetworkTag;
 
 use super::{Desk, Met};
-use crate::aid::ledger::Unbearable;
+use crate::aid::ledger::{Books, Unbearable};
 use crate::aid::talk::{Link, Report, Say, TalkId};
 use crate::aid::words;
 
@@ -20,10 +20,7 @@ impl Desk {
     pub(super) async fn hear(&mut self, report: Report) {
         match report {
             Report::Met { talk, key, link } => {
-                let person = self
-                    .people
-                    .iter()
-                    .find(|(_, person)| *person.friend.code.key() == key);
+                let person = self.people.iter().find(|(_, person)| person.key == key);
                 let Some((id, _)) = person else {
                     // Removed a moment ago.
                     return link.mailbox.say(Say::Bye(ByeReason::NotAFriend));
@@ -54,7 +51,7 @@ impl Desk {
     }
 
     fn opener(&self, link: &Link, id: FriendId) -> friends_proto::identity::PublicKey {
-        let theirs = self.people.get(&id).map(|p| *p.friend.code.key());
+        let theirs = self.people.get(&id).map(|p| p.key);
         let ours = self.friends.identity.public_key();
         match link.role {
             Role::Opener => ours,
@@ -94,11 +91,12 @@ impl Desk {
         let Some(person) = self.people.get_mut(&id) else {
             return;
         };
-        let key = *person.friend.code.key();
+        let key = person.key;
         person.current = Some(talk);
         person.seek.found();
         let sync = person.books.begin_session();
-        tracing::info!(friend = %person.friend.name, "online");
+        let books = person.books.clone();
+        tracing::info!(friend = %self.friends.name(id), "online");
         self.friends.online.lock().insert(key);
         self.say(id, Message::Sync(sync));
         let ip = link.addr.ip().to_canonical();
@@ -110,6 +108,7 @@ impl Desk {
         };
         self.fact(id, online).await;
         self.link(id).await;
+        self.note_seen(&books, true).await;
     }
 
     /// A friend says from where it sees us: with our port that is where others may find us, when we listen everywhere.
@@ -150,24 +149,31 @@ impl Desk {
         };
         person.current = None;
         person.fetch = None;
-        tracing::info!(friend = %person.friend.name, "offline");
-        self.friends.online.lock().remove(person.friend.code.key());
+        let books = person.books.clone();
+        tracing::info!(friend = %self.friends.name(id), "offline");
+        self.friends.online.lock().remove(&person.key);
         self.fact(id, FriendFact::Offline).await;
+        self.note_seen(&books, false).await;
         let others = self.talks.iter().filter(|(other, _)| **other != talk);
         for (_, met) in others.filter(|(_, met)| met.friend == id) {
             met.link.mailbox.say(Say::Begin);
         }
     }
 
+    async fn note_seen(&self, books: &Books, online: bool) {
+        if let Err(why) = books.seen(online).await {
+            tracing::warn!("when a friend was last seen could not be written down: {why}");
+        }
+    }
+
     async fn heard(&mut self, id: FriendId, message: Message) {
-        let store = std::sync::Arc::clone(&self.store);
-        let Some(person) = self.people.get_mut(&id) else {
+        let Some(books) = self.people.get(&id).map(|person| person.books.clone()) else {
             return;
         };
         match &message {
             Message::Sync(sync) => {
-                let synced = person.books.sync(&store, sync).await;
-                let (given, received) = person.books.totals();
+                let synced = books.sync(sync).await;
+                let (given, received) = books.totals();
                 match synced {
                     Ok(()) => self.fact(id, FriendFact::Synced { given, received }).await,
                     Err(why) => self.unbearable(id, &why),
@@ -175,7 +181,7 @@ impl Desk {
             }
             Message::Iou(new) => {
                 let help = new.help.map(|help| u64::from(help.0));
-                match person.books.receive(&store, &new.iou, help).await {
+                match books.receive(&new.iou, help).await {
                     Ok(Some(total)) => self.fact(id, FriendFact::Iou(total)).await,
                     Ok(None) => {}
                     Err(why) => self.unbearable(id, &why),

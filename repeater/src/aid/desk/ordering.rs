@@ -1,17 +1,15 @@
 //! The brain's decisions, carried out.
 
-use std::sync::Arc;
-
 use bt_wire::extension::{PexMessage, PexPeer};
 use friends_proto::message::{Message, NewIou};
 use swarm_core::io::ConnId;
 use swarm_core::io::friends::{FriendFact, FriendId, FriendsOutput};
 
 use super::Desk;
-use crate::driver::EngineEvent;
 use crate::aid::count_defence;
-use crate::aid::ledger::{Signing, Unbearable};
+use crate::aid::ledger::Signing;
 use crate::aid::words;
+use crate::driver::EngineEvent;
 
 impl Desk {
     pub(super) async fn carry_out(&mut self, order: FriendsOutput) {
@@ -24,11 +22,10 @@ impl Desk {
             }
             FriendsOutput::Sign(id, total) => self.sign(id, total).await,
             FriendsOutput::Keep(id, delivered, disputed) => {
-                let Some(person) = self.people.get_mut(&id) else {
+                let Some(person) = self.people.get(&id) else {
                     return;
                 };
-                let kept = (delivered, disputed);
-                if let Err(why) = person.books.keep(&self.store, kept).await {
+                if let Err(why) = person.books.keep(delivered, disputed).await {
                     tracing::error!("what a friend was given could not be written down: {why}");
                 }
             }
@@ -85,11 +82,10 @@ impl Desk {
     /// Durable first, then sent, then told. A store that fails ends the session: nothing is signed until it is opened
     /// anew.
     async fn sign(&mut self, id: FriendId, total: u64) {
-        let me = Arc::clone(&self.friends.identity);
-        let Some(person) = self.people.get_mut(&id) else {
+        let Some(person) = self.people.get(&id) else {
             return;
         };
-        match person.books.sign(&self.store, &me, total).await {
+        match person.books.sign(total).await {
             Ok(Signing::Signed(iou)) => {
                 self.say(id, Message::Iou(NewIou { iou, help: None }));
                 self.fact(id, FriendFact::Signed(total)).await;
@@ -101,7 +97,7 @@ impl Desk {
             }
             Err(why) => {
                 tracing::error!("an IOU could not be made durable and was not sent: {why}");
-                self.unbearable(id, &Unbearable::Store(why));
+                self.unbearable(id, &why);
             }
         }
     }

@@ -47,14 +47,13 @@ impl Desk {
         let now = Instant::now();
         let known = Arc::clone(&self.friends.known.read());
         for person in self.people.values_mut() {
-            let code = &person.friend.code;
-            if person.current.is_some() || code.hints().is_empty() || !person.seek.is_due(now) {
+            if person.current.is_some() || person.hints.is_empty() || !person.seek.is_due(now) {
                 continue;
             }
-            let Some(friend) = known.iter().find(|known| known.key == *code.key()) else {
+            let Some(friend) = known.iter().find(|known| known.key == person.key) else {
                 continue;
             };
-            let task = look(Arc::clone(&self.net), friend.clone(), code.hints().to_vec());
+            let task = look(Arc::clone(&self.net), friend.clone(), person.hints.clone());
             self.net.tasks.spawn(task);
         }
     }

@@ -52,31 +52,24 @@ fn keys(payload: &[u8]) -> (bool, bool, Option<i64>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_friends_off_there_is_no_trace_but_bs_repeater() {
     let meta = torrent(false);
-    let off = Side::start(11, None);
+    let off = Side::start(FriendsMode::Off, false);
+    off.add("Abe", identity(1).public_key(), &[]).await;
     off.join(&meta).await;
     let payload = extended(off.addr(), meta.info_hash()).await;
-    assert_eq!(keys(&payload), (false, false, Some(1)));
-    let mut config = friends(12, MemoryStore::new(), vec![friend("Abe", 1, &[])]);
-    config.limits.mode = FriendsMode::Off;
-    let by_mode = Side::start(12, Some(config));
-    by_mode.join(&meta).await;
-    let payload = extended(by_mode.addr(), meta.info_hash()).await;
     assert_eq!(keys(&payload), (false, false, Some(1)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p18_a_private_torrent_says_nothing_unless_allowed() {
     let (public, private) = (torrent(false), torrent(true));
-    let side = Side::known(13, vec![friend("Abe", 1, &[])]);
+    let side = Side::known();
     side.join(&public).await;
     side.join(&private).await;
     let shown = extended(side.addr(), public.info_hash()).await;
     assert_eq!(keys(&shown), (true, true, Some(1)));
     let hidden = extended(side.addr(), private.info_hash()).await;
     assert_eq!(keys(&hidden), (false, false, Some(1)));
-    let mut config = friends(14, MemoryStore::new(), vec![friend("Abe", 1, &[])]);
-    config.limits.private_torrents = true;
-    let allowed = Side::start(14, Some(config));
+    let allowed = Side::start(FriendsMode::Known, true);
     allowed.join(&private).await;
     let shown = extended(allowed.addr(), private.info_hash()).await;
     assert_eq!(keys(&shown), (true, true, Some(1)));
@@ -85,10 +78,12 @@ async fn p18_a_private_torrent_says_nothing_unless_allowed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_sees_a_size_class_and_never_the_same_tags_twice() {
     let meta = torrent(false);
-    let (one, many) = (
-        Side::known(15, vec![friend("Abe", 1, &[])]),
-        Side::known(16, (20..36).map(|seed| friend("one", seed, &[])).collect()),
-    );
+    let (one, many) = (Side::known(), Side::known());
+    one.add("Abe", identity(1).public_key(), &[]).await;
+    for seed in 20..36 {
+        let name = format!("friend {seed}");
+        many.add(&name, identity(seed).public_key(), &[]).await;
+    }
     one.join(&meta).await;
     many.join(&meta).await;
     let field = |payload: &[u8]| {
@@ -114,7 +109,8 @@ async fn a_stranger_sees_a_size_class_and_never_the_same_tags_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_on_a_home_that_it_cannot_know_learns_nothing() {
-    let side = Side::known(17, vec![friend("Abe", 1, &[])]);
+    let side = Side::known();
+    side.add("Abe", identity(1).public_key(), &[]).await;
     let mut stream = TcpStream::connect(side.addr()).await.expect("listens");
     let ours = Handshake {
         reserved: Reserved::ours(false),

@@ -75,6 +75,23 @@ async fn slavectl_reads_what_the_daemon_says_and_a3_shows_nothing_raw() {
         ),
         (&["feeds"], &["https://feeds.example/rss", "failed"]),
         (&["master"], &["connected", "100 pieces"]),
+        (
+            &["friends"],
+            &[
+                "THEY OWE US",
+                "evil\\u{1b}]0;owned",
+                "3.0 GiB",
+                "never",
+                "2.0 MiB",
+            ],
+        ),
+        (&["friends", "code"], &["bs1q5hs6z"]),
+        (&["friends", "code", "--qr"], &["bs1q5hs6z", "█"]),
+        (
+            &["friends", "ledger"],
+            &["3221225472 bytes", "nothing signed", "abababab"],
+        ),
+        (&["friends", "ledger", stub::EVIL], &["3221225472 bytes"]),
         (&["cache"], &["75 %", "3.0 MiB"]),
         (&["reload"], &["limits.upload"]),
     ] {
@@ -274,4 +291,85 @@ async fn slavectl_with(daemon: &Served, dir: &std::path::Path, args: &[&str]) ->
         out: text(out),
         err: text(err),
     }
+}
+
+#[tokio::test]
+async fn slavectl_verify_fails_when_an_account_does() {
+    let (daemon, dir) = (
+        served(Limits::default()).await,
+        tempfile::tempdir().expect("tempdir"),
+    );
+    let ran = slavectl(&daemon, dir.path(), &["friends", "verify"]).await;
+    assert_eq!(ran.status, 1);
+    assert!(
+        ran.out.contains("✗ evil") && ran.out.contains("forged"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.err.contains("error: ledger:"), "{}", ran.err);
+    let ran = slavectl(&daemon, dir.path(), &["friends", "ledger", "nobody"]).await;
+    assert_eq!(ran.status, 1);
+    assert!(
+        ran.err.contains("hint: `slavectl friends ledger`"),
+        "{}",
+        ran.err
+    );
+}
+
+#[tokio::test]
+async fn slavectl_exports_to_a_private_file_and_imports_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (daemon, dir) = (
+        served(Limits::default()).await,
+        tempfile::tempdir().expect("tempdir"),
+    );
+    let file = dir.path().join("friends.json");
+    let path = file.to_str().expect("path");
+    let ran = slavectl(&daemon, dir.path(), &["friends", "export", path]).await;
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    let mode = std::fs::metadata(&file)
+        .expect("written")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let ran = slavectl(&daemon, dir.path(), &["friends", "export", path]).await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.err.contains("--force"), "{}", ran.err);
+    let ran = slavectl(&daemon, dir.path(), &["friends", "export", path, "--force"]).await;
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    let ran = slavectl(&daemon, dir.path(), &["friends", "import", path]).await;
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    assert!(ran.out.contains("newer than ours: 1"), "{}", ran.out);
+    assert_eq!(
+        daemon.stub.changes.lock().as_slice(),
+        ["import_friends 1 accounts"]
+    );
+    std::fs::write(&file, "{\"format\":1}").expect("write");
+    let ran = slavectl(&daemon, dir.path(), &["friends", "import", path]).await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.err.contains("is no export of friends"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn slavectl_adds_and_removes_friends() {
+    let (daemon, dir) = (
+        served(Limits::default()).await,
+        tempfile::tempdir().expect("tempdir"),
+    );
+    for (args, said) in [
+        (
+            &["friends", "add", stub::CODE, "--name", "Ann"][..],
+            "adds your code, too",
+        ),
+        (&["friends", "remove", "Ann"], "is kept"),
+    ] {
+        let ran = slavectl(&daemon, dir.path(), args).await;
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");
+        assert!(ran.out.contains(said), "{}", ran.out);
+    }
+    let expected = format!("add_friend {} as Some(\"Ann\")", stub::CODE);
+    assert_eq!(
+        daemon.stub.changes.lock().as_slice(),
+        [expected.as_str(), "remove_friend Ann"]
+    );
 }

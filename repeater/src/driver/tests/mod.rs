@@ -83,7 +83,7 @@ fn config(dir: &tempfile::TempDir, id: u8, cache: u64, memory: u64) -> EngineCon
         data_dir: dir.path().to_path_buf(),
         seed: 1,
         record: None,
-        friends: None,
+        aid: None,
         invert_need: false,
     }
 }

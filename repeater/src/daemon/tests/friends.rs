@@ -1,0 +1,221 @@
+use control_api::friends::AddFriend;
+use friends_proto::friend_code::FriendCode;
+use friends_proto::identity::{Identity as Secret, Zeroizing};
+
+use super::*;
+
+fn code(seed: u8) -> String {
+    let key = Secret::from_secret(&Zeroizing::new([seed; 32])).public_key();
+    FriendCode::new(key, vec![]).expect("no hints").to_string()
+}
+
+fn add(code: &str, name: Option<&str>) -> AddFriend {
+    AddFriend {
+        code: code.to_owned(),
+        name: name.map(str::to_owned),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn friends_and_identity_survive_a_restart() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let daemon = start(base(dir.path())).await;
+    let control = daemon.control();
+    let own = control.own_code().await.expect("own");
+    assert!(own.code.parse::<FriendCode>().is_ok() && own.hints.is_empty());
+    let hinted = format!(" {}@192.0.2.1:6881\n", code(1));
+    let ann = control
+        .add_friend(add(&hinted, Some("Ann")))
+        .await
+        .expect("added");
+    assert_eq!(ann.code, hinted.trim());
+    let bob = control
+        .add_friend(add(&code(2), None))
+        .await
+        .expect("added");
+    assert_eq!(bob.name, code(2)[..12]);
+    assert_eq!((bob.state.as_str(), bob.last_seen), ("fresh", None));
+    drop(control);
+    daemon.stop().await;
+
+    let daemon = start(base(dir.path())).await;
+    let control = daemon.control();
+    assert_eq!(control.own_code().await.expect("own"), own);
+    assert_eq!(control.friends().await.expect("friends"), [ann, bob]);
+    let status = control.status().await.expect("status").friends;
+    assert_eq!((status.known, status.online), (2, 0));
+    control
+        .remove_friend("Ann".to_owned())
+        .await
+        .expect("by name");
+    control.remove_friend(code(2)).await.expect("by code");
+    drop(control);
+    daemon.stop().await;
+
+    let daemon = start(base(dir.path())).await;
+    assert!(
+        daemon
+            .control()
+            .friends()
+            .await
+            .expect("friends")
+            .is_empty()
+    );
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_is_named() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mut config = base(dir.path());
+    let daemon = start(config.clone()).await;
+    let control = daemon.control();
+    let own = control.own_code().await.expect("own").code;
+    control
+        .add_friend(add(&code(1), Some("Ann")))
+        .await
+        .expect("added");
+    let mut typo = code(2);
+    typo.replace_range(20..21, if &typo[20..21] == "q" { "p" } else { "q" });
+    for (code, name, kind, why) in [
+        (
+            own.as_str(),
+            None,
+            RefusalKind::Invalid,
+            "your own friend code",
+        ),
+        (
+            &code(1),
+            Some("Eve"),
+            RefusalKind::Conflict,
+            "a friend already, as \"Ann\"",
+        ),
+        (
+            &code(2),
+            Some("Ann"),
+            RefusalKind::Conflict,
+            "another friend has the name",
+        ),
+        (&typo, None, RefusalKind::Invalid, "typing error"),
+        ("hello", None, RefusalKind::Invalid, "begins with \"bs1\""),
+        (
+            &code(2),
+            Some(""),
+            RefusalKind::Invalid,
+            "1 to 64 characters",
+        ),
+        (
+            &code(2),
+            Some("a\u{1b}[2J"),
+            RefusalKind::Invalid,
+            "cannot be shown",
+        ),
+        (
+            &code(2),
+            Some(&code(3)),
+            RefusalKind::Invalid,
+            "is a friend code itself",
+        ),
+    ] {
+        let refusal = control.add_friend(add(code, name)).await.expect_err(why);
+        assert_eq!(refusal.kind, kind, "{refusal:?}");
+        assert!(refusal.problem.why.contains(why), "{refusal:?}");
+    }
+    let unknown = control
+        .remove_friend("Eve".to_owned())
+        .await
+        .expect_err("nobody");
+    assert_eq!(unknown.kind, RefusalKind::NotFound);
+    drop(control);
+    daemon.stop().await;
+
+    config.friends.mode = config::FriendsMode::Off;
+    let daemon = start(config).await;
+    let off = daemon
+        .control()
+        .add_friend(add(&code(2), None))
+        .await
+        .expect_err("off");
+    assert!(off.problem.why.contains("friends.mode"), "{off:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_moves_the_list_and_the_ledger_to_a_new_directory() {
+    let (old, new) = (
+        tempfile::tempdir().expect("tempdir"),
+        tempfile::tempdir().expect("tempdir"),
+    );
+    let daemon = start(base(old.path())).await;
+    let control = daemon.control();
+    control
+        .add_friend(add(&code(1), Some("Ann")))
+        .await
+        .expect("added");
+    sign(&daemon.shared.friends, 1, 4_000);
+    let export = control.export_friends().await.expect("export");
+    let ledger = control.ledger().await.expect("ledger");
+    assert_eq!(ledger, export.accounts);
+    let received = ledger[0].received.as_ref().expect("signed");
+    assert_eq!(
+        (received.total.as_str(), ledger[0].name.as_deref()),
+        ("4000", Some("Ann"))
+    );
+    let check = control.verify_ledger().await.expect("verified");
+    assert_eq!(
+        (check.ok, check.signatures, check.accounts.len()),
+        (true, 1, 1)
+    );
+    drop(control);
+    daemon.stop().await;
+
+    let daemon = start(base(new.path())).await;
+    let foreign = daemon
+        .control()
+        .import_friends(export.clone())
+        .await
+        .expect_err("another key");
+    assert!(foreign.problem.hint.contains("identity.key"), "{foreign:?}");
+    daemon.stop().await;
+
+    let new = tempfile::tempdir().expect("tempdir");
+    std::fs::create_dir(new.path().join("data")).expect("dir");
+    let key = Path::new("data/identity.key");
+    std::fs::copy(old.path().join(key), new.path().join(key)).expect("copied");
+    let daemon = start(base(new.path())).await;
+    let control = daemon.control();
+    let mut forged = export.clone();
+    let signature = &mut forged.accounts[0]
+        .received
+        .as_mut()
+        .expect("signed")
+        .signature;
+    let digit = if signature.starts_with('0') { "1" } else { "0" };
+    signature.replace_range(..1, digit);
+    let refusal = control.import_friends(forged).await.expect_err("forged");
+    assert!(refusal.problem.why.contains("account 1"), "{refusal:?}");
+    assert!(control.ledger().await.expect("ledger").is_empty());
+    let imported = control
+        .import_friends(export.clone())
+        .await
+        .expect("imported");
+    assert_eq!((imported.friends_added, imported.ious_adopted), (1, 1));
+    assert_eq!(control.export_friends().await.expect("export"), export);
+    let row = &control.friends().await.expect("friends")[0];
+    assert_eq!(
+        (row.owed_by_us_bytes, row.state.as_str()),
+        (4_000, "restored")
+    );
+    drop(control);
+    daemon.stop().await;
+}
+
+/// We meet the friend of `seed`, and sign.
+fn sign(friends: &Friends, seed: u8, total: u64) {
+    let key = Secret::from_secret(&Zeroizing::new([seed; 32])).public_key();
+    friends
+        .with_account(&key, |account| account.sync(&[]).map(drop))
+        .expect("an account")
+        .expect("synced");
+    friends.sign(&key, total, unix_now()).expect("signed");
+}
