@@ -3,7 +3,7 @@
 //! Each side says that it speaks `bs_friends` and shows a list of tags ([`crate::pair`]) in random company. A friend
 //! finds its own among them; to everybody else the list is noise, and its length tells a size class.
 
-use bt_wire::bencode::{Dict, Item, Node};
+use bt_wire::bencode::{Dict, Document, Item, Limits, Node};
 use bt_wire::ids::InfoHash;
 
 use crate::identity::PublicKey;
@@ -17,6 +17,14 @@ pub const MAX_FRIENDS: usize = 256;
 pub const FIELD: &str = "bs_friends";
 /// Most nonces remembered, so that a tag heard on one connection is not answered on another.
 pub const MAX_NONCES: usize = 1024;
+
+/// Other keys in the field mean nothing, and cost no more than this.
+const FIELD_LIMITS: Limits = Limits {
+    depth: 8,
+    tokens: 256,
+    string: 4096,
+    keys: bt_wire::bencode::KeyOrder::Any,
+};
 
 /// The value of [`FIELD`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +100,17 @@ impl Recognition {
     #[must_use]
     //= spec/friends.md#field-bad
     pub fn read(handshake: Dict<'_>) -> Option<Self> {
-        let field = handshake.get(FIELD).and_then(Node::as_dict)?;
+        Self::read_field(handshake.get(FIELD).and_then(Node::as_dict)?)
+    }
+
+    /// Reads the field's value from its bytes, as [`Recognition::read`] does.
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let document = Document::parse(value, &FIELD_LIMITS).ok()?;
+        Self::read_field(document.root().as_dict()?)
+    }
+
+    fn read_field(field: Dict<'_>) -> Option<Self> {
         let nonce = field.bytes("n")?.try_into().ok()?;
         let (tags, rest) = field.bytes("t")?.as_chunks::<TAG_BYTES>();
         if !rest.is_empty() || !SIZE_CLASSES.contains(&tags.len()) {

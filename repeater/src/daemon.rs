@@ -1,5 +1,6 @@
 //! The composition root: configuration, store, engine, feeds, trackers, masters and the API become one daemon.
 
+mod aiding;
 mod announcing;
 mod answers;
 mod befriending;
@@ -23,14 +24,16 @@ use bt_wire::ids::{InfoHash, PeerId};
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use swarm_core::io::Limits;
+use swarm_core::io::friends::{FriendsLimits, FriendsMode};
 use swarm_core::policy::quota::Book;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::aid::AidConfig;
 use crate::allowance::Allowance;
-use crate::config::{Config, Sources};
+use crate::config::{self, Config, Sources};
 use crate::control::token::Token;
 use crate::control::{Api, Control, server};
 use crate::discover::feeds::FeedPoller;
@@ -122,6 +125,7 @@ struct Known {
     masters: BTreeMap<String, mastering::Entry>,
     next_master: u32,
     announcing: announcing::Table,
+    watching: aiding::Watching,
 }
 
 impl std::fmt::Debug for Shared {
@@ -149,10 +153,12 @@ impl Daemon {
         } = options;
         let store = open_store(config.data_dir()?).await?;
         let (totals, paused, book) = read_saved(store.clone()).await?;
-        let friends = befriending::open(store.clone()).await?;
+        let friends = Arc::new(befriending::open(store.clone()).await?);
         let carried_before = book.total;
-        let (engine, engine_events) =
-            Engine::start(engine_config(&config, book, record, invert_need)?)?;
+        let (engine, engine_events) = Engine::start(EngineConfig {
+            aid: Some(aid_config(&config, &friends)),
+            ..engine_config(&config, book, record, invert_need)?
+        })?;
         let http = http_client(&config, Arc::clone(engine.allowance()))?;
         let (feed_events, feed_inbox) = mpsc::channel(FEED_EVENTS);
         let (tracker_events, tracker_inbox) = mpsc::channel(TRACKER_EVENTS);
@@ -167,7 +173,7 @@ impl Daemon {
                 trackers::start(TrackerClient::new(http.clone()), identity, tracker_events)
             }),
             engine,
-            friends: Arc::new(friends),
+            friends,
             store,
             http,
             sources,
@@ -286,7 +292,9 @@ impl Shared {
         job: impl FnOnce(&Store) -> Result<T, crate::store::StoreError> + Send + 'static,
     ) -> anyhow::Result<T> {
         let store = self.store.clone();
-        blocking(move || job(&store)).await
+        // Tracked: a job outlives the task that asked for it, and the data directory is free only after the last one.
+        let job = self.tasks.spawn_blocking(move || job(&store));
+        Ok(job.await.context("the store's task ended")??)
     }
 
     async fn serve(
@@ -360,8 +368,24 @@ fn engine_config(
         data_dir: config.data_dir()?,
         seed: random()?,
         record,
+        aid: None,
         invert_need,
     })
+}
+
+/// Help between friends. The figures are the configuration's defaults: they cannot be set yet.
+fn aid_config(config: &Config, friends: &Arc<Friends>) -> AidConfig {
+    AidConfig {
+        friends: Arc::clone(friends),
+        limits: FriendsLimits {
+            mode: match config.friends.mode {
+                config::FriendsMode::Off => FriendsMode::Off,
+                config::FriendsMode::Known => FriendsMode::Known,
+                config::FriendsMode::Open => FriendsMode::Open,
+            },
+            ..FriendsLimits::default()
+        },
+    }
 }
 
 /// HTTP goes out from where we listen, when that is one address.

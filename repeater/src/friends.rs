@@ -4,6 +4,7 @@
 mod moving;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use friends_proto::identity::{Identity, PublicKey};
 use friends_proto::iou::SignedIou;
@@ -19,7 +20,7 @@ pub use moving::{ImportError, ImportReport, Luggage};
 #[derive(Debug)]
 pub struct Friends {
     store: Store,
-    identity: Identity,
+    identity: Arc<Identity>,
     epoch: StoreEpoch,
     known: Mutex<Known>,
 }
@@ -109,7 +110,7 @@ impl Friends {
         };
         let friends = Self {
             store,
-            identity: opened.identity,
+            identity: Arc::new(opened.identity),
             epoch: opened.epoch,
             known: Mutex::new(known),
         };
@@ -118,7 +119,7 @@ impl Friends {
 
     /// Who we are.
     #[must_use]
-    pub fn identity(&self) -> &Identity {
+    pub fn identity(&self) -> &Arc<Identity> {
         &self.identity
     }
 

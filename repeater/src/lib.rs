@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod aid;
 pub mod allowance;
 pub mod cache;
 pub mod cli;

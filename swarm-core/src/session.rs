@@ -43,6 +43,8 @@ const KEEPALIVE: Duration = Duration::from_secs(100);
 const IDLE: Duration = Duration::from_secs(240);
 /// Events that wait for the shell; more are dropped and counted.
 const MOST_EVENTS: usize = 64;
+/// The same for friends' frames: a lost one ends their session, and they may come in bursts.
+const MOST_FRAMES: usize = 512;
 
 /// What a session is made of.
 #[derive(Clone, Debug)]
@@ -109,6 +111,8 @@ pub enum Event {
     Pex(PexMessage),
     /// Their DHT port (BEP 5).
     Port(u16),
+    /// A frame of friends, where we offered to take any.
+    Friends(Bytes),
 }
 
 /// What waits to go out or up.
@@ -433,7 +437,12 @@ impl Session {
     }
 
     fn event(&mut self, event: Event) {
-        if self.out.events.len() < MOST_EVENTS {
+        let most = if matches!(event, Event::Friends(_)) {
+            MOST_FRAMES
+        } else {
+            MOST_EVENTS
+        };
+        if self.out.events.len() < most {
             self.out.events.push_back(event);
         } else {
             self.count.events_dropped += 1;

@@ -2,11 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use bytes::Bytes;
+
 use super::{LT_DONTHAVE, MAX_METADATA, UT_METADATA, UT_PEX};
 use crate::bencode::{Dict, Document, Error, Item, Limits, Node};
 
 /// Longest extended handshake we read, in bytes.
 pub const MAX_HANDSHAKE: usize = 64 << 10;
+/// Longest `bs_friends` field we keep, in bytes.
+pub const MAX_FRIENDS_FIELD: usize = 4 << 10;
 /// Entries of `m` we look at.
 const MAX_NAMES: usize = 1000;
 /// Characters of `v` we keep.
@@ -57,6 +61,9 @@ pub struct ExtendedHandshake {
     pub upload_only: bool,
     /// Our specification: 1 = free repeater, 2 = serving a master. Other values read as none.
     pub bs_repeater: Option<u8>,
+    /// Our specification: the value of `bs_friends` as it is on the wire, one bencoded value of at most
+    /// [`MAX_FRIENDS_FIELD`] bytes that nobody has looked into; a longer one reads as none.
+    pub bs_friends: Option<Bytes>,
     /// Some value was out of range and was clamped or dropped: for the caller's counter. Not sent.
     pub out_of_range: bool,
 }
@@ -109,6 +116,11 @@ impl ExtendedHandshake {
                 .int("bs_repeater")
                 .and_then(|value| u8::try_from(value).ok())
                 .filter(|v| matches!(v, 1 | 2)),
+            bs_friends: dict
+                .get("bs_friends")
+                .map(Node::raw)
+                .filter(|raw| raw.len() <= MAX_FRIENDS_FIELD)
+                .map(Bytes::copy_from_slice),
             ..Self::default()
         };
         handshake.read_sizes(dict);
@@ -175,6 +187,7 @@ impl ExtendedHandshake {
                 "bs_repeater",
                 self.bs_repeater.and_then(|value| int(value.into())),
             ),
+            ("bs_friends", self.bs_friends.clone().map(Item::Raw)),
         ];
         Item::dict(
             entries
@@ -290,6 +303,7 @@ mod tests {
             size in prop::option::of(1..=MAX_METADATA),
             upload_only: bool,
             bs_repeater in prop::option::of(1u8..=2),
+            field in prop::option::of(prop::collection::vec(any::<u8>(), 0..3000)),
         ) {
             let [ut_metadata, ut_pex, lt_donthave, bs_friends] = ids.map(|id| id.filter(|&id| id != 0));
             let ours = ExtendedHandshake {
@@ -301,6 +315,7 @@ mod tests {
                 metadata_size: size,
                 upload_only,
                 bs_repeater,
+                bs_friends: field.map(|bytes| Item::bytes(bytes).encode().into()),
                 out_of_range: false,
             };
             prop_assert_eq!(ExtendedHandshake::parse(&ours.encode()), Ok(ours));

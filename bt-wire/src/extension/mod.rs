@@ -6,7 +6,9 @@ mod ut_metadata;
 mod ut_pex;
 
 pub(crate) use handshake::ip;
-pub use handshake::{ExtendedHandshake, ExtensionError, ExtensionIds, MAX_HANDSHAKE};
+pub use handshake::{
+    ExtendedHandshake, ExtensionError, ExtensionIds, MAX_FRIENDS_FIELD, MAX_HANDSHAKE,
+};
 pub use lt_donthave::LtDontHave;
 pub use ut_metadata::{
     Added, MAX_METADATA, METADATA_PIECE, MetadataAssembler, MetadataError, MetadataMessage,
@@ -22,3 +24,5 @@ pub const UT_PEX: u8 = 1;
 pub const UT_METADATA: u8 = 2;
 /// The id under which we receive `lt_donthave`.
 pub const LT_DONTHAVE: u8 = 7;
+/// The id under which we receive friends' frames, where we offer to take any.
+pub const BS_FRIENDS: u8 = 9;

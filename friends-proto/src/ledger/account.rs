@@ -235,6 +235,12 @@ impl Account {
         }
     }
 
+    /// Our own key.
+    #[must_use]
+    pub fn me(&self) -> &PublicKey {
+        &self.me
+    }
+
     /// The friend's key.
     #[must_use]
     pub fn friend(&self) -> &PublicKey {
@@ -262,6 +268,11 @@ impl Account {
     /// Unsigned and disputed help that we gave, to count more of it.
     pub fn meter_mut(&mut self) -> &mut Meter {
         &mut self.meter
+    }
+
+    /// Whoever decides about help counts by itself: all that was ever delivered, and what is disputed, in bytes.
+    pub fn count(&mut self, delivered_bytes: u64, disputed_bytes: u64) {
+        self.meter = Meter::stored(delivered_bytes, disputed_bytes);
     }
 
     fn total(&self, direction: Direction) -> u64 {

@@ -153,7 +153,7 @@ impl Shared {
         entry.left.or_else(total).unwrap_or(LEFT_UNKNOWN)
     }
 
-    async fn engine_event(&self, event: EngineEvent) {
+    async fn engine_event(self: &Arc<Self>, event: EngineEvent) {
         match event {
             EngineEvent::Join(id) => self.joined(id).await,
             EngineEvent::Leave(id) => {
@@ -178,6 +178,8 @@ impl Shared {
                     tracing::warn!("{error:#}");
                 }
             }
+            EngineEvent::Invite(master, swarm, at) => self.invite_helper(master, swarm, at),
+            EngineEvent::Watch(master, swarm, on) => self.watch_peers(master, swarm, on),
             EngineEvent::Note(note) => self.tell(&note),
         }
     }

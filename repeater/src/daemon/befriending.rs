@@ -106,7 +106,8 @@ impl Shared {
         job: impl FnOnce(&Friends) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let friends = std::sync::Arc::clone(&self.friends);
-        tokio::task::spawn_blocking(move || job(&friends))
+        self.tasks
+            .spawn_blocking(move || job(&friends))
             .await
             .map_err(failed)
     }
@@ -188,6 +189,7 @@ impl Shared {
                 AddError::Store(e) => failed(e),
             }
         })?;
+        self.engine.friends_changed().await.map_err(failed)?;
         let standing = standing
             .ok_or_else(|| failed(anyhow::anyhow!("the friend was removed at the same moment")))?;
         Ok(row(&key, friend, &standing))
@@ -207,6 +209,7 @@ impl Shared {
                 .map_or(Ok(false), |(key, _)| friends.remove(&key))
         });
         if removed.await?.map_err(failed)? {
+            self.engine.friends_changed().await.map_err(failed)?;
             return Ok(());
         }
         Err(Refusal::not_found(

@@ -96,6 +96,7 @@ impl Shared {
             }
             ImportError::Store(e) => failed(e),
         })?;
+        self.engine.friends_changed().await.map_err(failed)?;
         Ok(Imported {
             friends_added: report.friends_added,
             ious_adopted: report.ious_adopted,

@@ -280,6 +280,7 @@ impl Shared {
         let mut followed = BTreeMap::new();
         let mut client = None;
         let mut ports_known = None;
+        let mut told = false;
         loop {
             let result = async {
                 let client = match &client {
@@ -291,6 +292,10 @@ impl Shared {
             };
             let result: Result<(), String> = result.await;
             let wait = if result.is_ok() { POLL } else { POLL_FAILED };
+            if result.is_ok() && !told {
+                self.tell_rpc(id, rpc.kind).await;
+                told = true;
+            }
             self.rpc_said(&master.name, id, result);
             tokio::time::sleep(wait).await;
         }

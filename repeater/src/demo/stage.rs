@@ -58,6 +58,7 @@ impl Seed {
             data_dir: dir.to_owned(),
             seed: 1,
             record: None,
+            aid: None,
             invert_need: false,
         })?;
         let address = *engine

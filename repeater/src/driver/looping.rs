@@ -188,8 +188,12 @@ impl Driver {
             Output::Left(swarm, bytes) => network.outbox.push(EngineEvent::Left(swarm, bytes)),
             Output::Retire(swarm, piece) => network.cache.retire((swarm, piece)),
             Output::Rates(rates) => network.meter.set(&rates),
-            // The brain decides nothing about friends before it is told of one.
-            Output::Friends(_) => {}
+            Output::Friends(order) => {
+                // With friends off the brain is told of none, and decides nothing about any.
+                if let Some(friends) = &network.friends {
+                    friends.order(order);
+                }
+            }
             Output::Save(book) => drop(network.book.send_replace(Some(book))),
             Output::Allow(bytes) => network.allow(bytes),
             Output::Note(note) => {

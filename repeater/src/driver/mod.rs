@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bt_wire::ids::{InfoHash, PeerId};
+use swarm_core::io::friends::{FriendId, FriendsInput, FriendsMode};
 use swarm_core::io::{Input, Limits, MasterFact, MasterId, SwarmFact, SwarmId, Wall};
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -18,6 +19,7 @@ use swarm_core::time::Timestamp;
 use swarm_core::view::NodeView;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::aid::{AidConfig, Circle, Command, Desk, RosterError};
 use crate::allowance::Allowance;
 use crate::cache::{Cache, CacheConfig, CacheError, KeptContent, Usage};
 use crate::net::{ListenError, Network, Parts};
@@ -72,6 +74,8 @@ pub struct EngineConfig {
     pub seed: u64,
     /// Record all inputs to this file, up to so many bytes.
     pub record: Option<(PathBuf, u64)>,
+    /// Help between friends; None, or mode `off`: nothing is said of any.
+    pub aid: Option<AidConfig>,
     /// Turns the ranking of swarms upside down; for tests only.
     #[doc(hidden)]
     pub invert_need: bool,
@@ -89,6 +93,9 @@ pub enum StartError {
     /// The recording cannot be made.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The list of friends cannot be used.
+    #[error(transparent)]
+    Friends(#[from] RosterError),
     /// No thread, or no runtime on it.
     #[error("cannot start the driver's thread: {0} (raise the limit on processes or memory)")]
     Thread(#[source] std::io::Error),
@@ -167,6 +174,11 @@ impl Engine {
         let mut params = Params::new(limits.clone(), config.peer_id.0);
         params.invert_need = config.invert_need;
         params.book = config.book;
+        let aid = config.aid.filter(|aid| aid.limits.mode != FriendsMode::Off);
+        if let Some(aid) = &aid {
+            params.friends = aid.limits.clone();
+        }
+        let (circle, queues) = aid.as_ref().map(Circle::new).transpose()?.unzip();
         let header = Header {
             params: params.clone(),
             seed: config.seed,
@@ -190,8 +202,13 @@ impl Engine {
             allowance: Allowance::new(limits.month.map(|_| 0)),
             device: config.device,
             pex: config.pex,
+            friends: circle,
         };
         let network = Network::open(parts, &config.listen)?;
+        if let (Some(aid), Some(queues)) = (aid, queues) {
+            let desk = Desk::run(Arc::clone(&network), aid, queues);
+            network.tasks.spawn(desk);
+        }
         let driver = Driver {
             node: brain(params, config.seed),
             network: Arc::clone(&network),
@@ -306,6 +323,35 @@ impl EngineHandle {
             MasterFact::Resolved(_) | MasterFact::PeerPort(_) | MasterFact::Invited(_) => {}
         }
         self.input(Input::Master(master, fact)).await
+    }
+
+    /// Something about friends that the daemon knows: what a master's RPC can do and shows, and the operator's asks.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub async fn friends_input(&self, input: FriendsInput) -> Result<(), Stopped> {
+        self.input(Input::Friends(input)).await
+    }
+
+    /// The list of friends has changed. Sessions with those who stay go on. Does nothing with friends off.
+    ///
+    /// # Errors
+    /// The list cannot be used; the old one stands.
+    pub async fn friends_changed(&self) -> Result<(), RosterError> {
+        let Some(friends) = &self.network.friends else {
+            return Ok(());
+        };
+        let (reply, answer) = oneshot::channel();
+        friends.command(Command::Reload(reply)).await;
+        // An engine that has stopped has no list.
+        answer.await.unwrap_or(Ok(()))
+    }
+
+    /// The operator's name for a friend.
+    #[must_use]
+    pub fn friend_name(&self, id: FriendId) -> String {
+        let friends = self.network.friends.as_ref();
+        friends.map_or_else(|| format!("friend {}", id.0), |friends| friends.name(id))
     }
 
     /// New limits. Cache sizes only shrink while running: to grow, restart.
@@ -433,4 +479,4 @@ impl EngineHandle {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

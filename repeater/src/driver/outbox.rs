@@ -1,10 +1,11 @@
 //! What the rest of the shell must carry out: coalesced, so the driver never waits for whoever reads it.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use bt_wire::ids::InfoHash;
 use parking_lot::Mutex;
-use swarm_core::io::{Note, SwarmId};
+use swarm_core::io::{MasterId, Note, SwarmId};
 use tokio::sync::Notify;
 
 /// Events that may wait for their reader. Over it, notes give way first.
@@ -27,6 +28,10 @@ pub enum EngineEvent {
     Left(SwarmId, u64),
     /// A magnet link's metadata arrived: [`crate::swarms::Swarm::torrent`] has it.
     MetadataReady(SwarmId),
+    /// Tell this master, by its RPC, to dial a friend's slave there for this swarm.
+    Invite(MasterId, SwarmId, SocketAddr),
+    /// Look at this master's peers of this swarm once a second (`true`), or no longer.
+    Watch(MasterId, SwarmId, bool),
     /// Worth a log line.
     Note(Note),
 }
@@ -50,6 +55,8 @@ impl Outbox {
             | EngineEvent::Leave(_)
             | EngineEvent::Forget(..)
             | EngineEvent::MetadataReady(_)
+            | EngineEvent::Invite(..)
+            | EngineEvent::Watch(..)
             | EngineEvent::Note(_) => {}
         }
         if queue.len() >= MAX_EVENTS {

@@ -1,6 +1,7 @@
 //! One connection: its session, and its socket. The task never waits while it could read, write or obey.
 
 mod download;
+mod friend;
 mod reader;
 mod upload;
 mod writer;
@@ -11,10 +12,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bt_wire::extension::{ExtendedHandshake, ExtensionIds, UT_METADATA, UT_PEX};
-use bt_wire::handshake::{Handshake, Reserved};
+use bt_wire::extension::{BS_FRIENDS, ExtendedHandshake, ExtensionIds, UT_METADATA, UT_PEX};
+use bt_wire::handshake::Handshake;
 use bt_wire::message::BlockRef;
 use bytes::Bytes;
+use friends_proto::pair;
 use swarm_core::bucket::Class;
 use swarm_core::io::{
     CloseReason, ConnFact, ConnId, Fetch, Input, Order, PeerSource, Role, SwarmFact,
@@ -26,6 +28,7 @@ use super::mailbox::{Mail, Mailbox};
 use super::metadata::{Metadata, Outcome};
 use super::pex::Pex;
 use super::{Network, Stream};
+use crate::aid::talk::{Link, Talk};
 use crate::cache::{Fetching, Waiter};
 use crate::driver::EngineEvent;
 use crate::swarms::{Swarm, Torrent};
@@ -73,6 +76,10 @@ struct Conn {
     facts: Vec<ConnFact>,
     metadata: Metadata,
     pex: Pex,
+    /// With a friend, maybe; none where we say nothing of friends.
+    talk: Option<Talk>,
+    /// What came for it, in order.
+    heard: VecDeque<friend::Heard>,
     /// Of the oldest HAVE on its way out: when the last block of its piece came in.
     forwarding: Option<Instant>,
     /// The socket took nothing since.
@@ -109,7 +116,12 @@ pub(super) async fn run(
         return;
     }
     net.meter.insert(id, Class::Swarm, swarm.id);
-    let mut conn = Conn::new(net, id, stream, addr, swarm, theirs.reserved, mailbox);
+    let far = Far {
+        addr,
+        incoming,
+        handshake: &theirs,
+    };
+    let mut conn = Conn::new(net, id, stream, swarm, far, mailbox);
     conn.facts.push(ConnFact::Connected {
         swarm: conn.swarm.id,
         addr,
@@ -123,22 +135,45 @@ pub(super) async fn run(
     conn.finish(why).await;
 }
 
+/// The far end of a connection.
+struct Far<'a> {
+    addr: SocketAddr,
+    /// It dialled us.
+    incoming: bool,
+    handshake: &'a Handshake,
+}
+
 impl Conn {
     fn new(
         net: Arc<Network>,
         id: ConnId,
         stream: Stream,
-        addr: SocketAddr,
         swarm: Arc<Swarm>,
-        theirs: Reserved,
+        far: Far<'_>,
         mailbox: Arc<Mailbox>,
     ) -> Self {
+        let (addr, theirs) = (far.addr, far.handshake);
         let torrent = swarm.torrent().cloned();
+        let role = if far.incoming {
+            pair::Role::Acceptor
+        } else {
+            pair::Role::Opener
+        };
+        let link = Link {
+            infohash: swarm.info_hash,
+            role,
+            addr,
+            conn: Some(id),
+            mailbox: Arc::clone(&mailbox),
+            our_id: net.peer_id,
+            their_id: theirs.peer_id,
+        };
+        let talk = friend::talk(&net, torrent.as_deref(), link);
         let cfg = SessionConfig {
             layout: torrent.as_ref().map(|torrent| torrent.layout),
-            fast: theirs.fast(),
-            extended: theirs.extended(),
-            hello: hello(&net, &swarm, torrent.as_deref(), addr),
+            fast: theirs.reserved.fast(),
+            extended: theirs.reserved.extended(),
+            hello: hello(&net, &swarm, torrent.as_deref(), addr, talk.as_ref()),
             limits: SessionLimits::default(),
         };
         Self {
@@ -163,6 +198,8 @@ impl Conn {
             facts: Vec::new(),
             metadata: Metadata::new(id, addr.ip(), Arc::clone(&swarm)),
             pex: Pex::default(),
+            talk,
+            heard: VecDeque::new(),
             forwarding: None,
             blocked: None,
             dry: false,
@@ -200,7 +237,8 @@ impl Conn {
         }
         self.take_events().await?;
         self.flush_facts().await;
-        if wrote || read {
+        let spoke = self.talk().await;
+        if wrote || read || spoke {
             tokio::task::consume_budget().await;
             return Ok(());
         }
@@ -224,6 +262,11 @@ impl Conn {
             }
             if std::mem::take(&mut mail.room) {
                 self.room(now);
+            }
+            self.heard
+                .extend(mail.say.drain(..).map(friend::Heard::Say));
+            for message in mail.pex.drain(..) {
+                self.introduce(&message);
             }
             if let Some(why) = mail.close.take() {
                 return Err(why);
@@ -263,9 +306,13 @@ impl Conn {
         let (mut out, now) = (Vec::new(), Instant::now());
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Extended(theirs) => self
-                    .metadata
-                    .extended(theirs.m.ut_metadata, theirs.metadata_size),
+                Event::Extended(theirs) => {
+                    self.metadata
+                        .extended(theirs.m.ut_metadata, theirs.metadata_size);
+                    self.pex.extended(theirs.m.ut_pex);
+                    self.heard.push_back(friend::Heard::Extended(theirs));
+                }
+                Event::Friends(frame) => self.heard.push_back(friend::Heard::Frame(frame)),
                 Event::Metadata(message) => {
                     match self.metadata.on_message(now, message, &mut out) {
                         Outcome::Nothing => {}
@@ -347,6 +394,9 @@ impl Conn {
         if let Some(since) = self.blocked {
             sooner(self.net.clock.at(since + STUCK));
         }
+        if let Some(at) = self.talk.as_ref().and_then(Talk::deadline) {
+            sooner(friend::timestamp(at));
+        }
         let sleep = until.map_or(METADATA_TICK, |until| until.since(now));
         let (read, write) = (
             !self.dry && self.may_read(),
@@ -397,6 +447,9 @@ impl Conn {
         count(&self.counted, &self.session.counters());
         let facts = std::mem::take(&mut self.facts);
         self.send(Input::Conn(self.id, facts)).await;
+        if let Some(talk) = &mut self.talk {
+            talk.close().await;
+        }
         if why == CloseReason::Ours {
             let lingering = async {
                 while !self.writer.is_empty() {
@@ -436,11 +489,14 @@ fn hello(
     swarm: &Swarm,
     torrent: Option<&Torrent>,
     addr: SocketAddr,
+    talk: Option<&Talk>,
 ) -> ExtendedHandshake {
     let private = swarm.is_private();
     let m = ExtensionIds {
         ut_metadata: Some(UT_METADATA),
         ut_pex: (net.pex && !private).then_some(UT_PEX),
+        //= spec/friends.md#field-together
+        bs_friends: talk.map(|_| BS_FRIENDS),
         ..ExtensionIds::ours()
     };
     let same_family = net
@@ -458,6 +514,7 @@ fn hello(
         metadata_size: torrent
             .and_then(|torrent| u32::try_from(torrent.meta.info_bytes.len()).ok()),
         bs_repeater: swarm.kept().is_none().then_some(repeater),
+        bs_friends: talk.map(Talk::field),
         ..ExtendedHandshake::default()
     }
 }

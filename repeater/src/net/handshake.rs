@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bt_wire::handshake::{Handshake, LENGTH, NotAHandshake, Reserved};
+use bt_wire::ids::InfoHash;
 
+use super::home::unix_now;
 use super::{Network, Stream};
 use crate::swarms::Swarm;
 
@@ -73,10 +75,10 @@ async fn read(network: &Network, stream: &mut Stream) -> Result<Handshake, Refus
     Ok(Handshake::decode(&bytes)?)
 }
 
-async fn write(network: &Network, stream: &mut Stream, swarm: &Swarm) -> io::Result<()> {
+async fn write(network: &Network, stream: &mut Stream, info_hash: InfoHash) -> io::Result<()> {
     let ours = Handshake {
         reserved: Reserved::ours(false),
-        info_hash: swarm.info_hash,
+        info_hash,
         peer_id: network.peer_id,
     };
     stream.write_all(&ours.encode()).await?;
@@ -84,23 +86,40 @@ async fn write(network: &Network, stream: &mut Stream, swarm: &Swarm) -> io::Res
     Ok(())
 }
 
-/// They speak first; they learn nothing of us unless they name a swarm that is joined.
+/// What an incoming connection is for.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// A swarm that is joined.
+    Swarm(Arc<Swarm>),
+    /// The home of a friend and us.
+    Home(InfoHash),
+}
+
+/// They speak first; they learn nothing of us unless they name a swarm that is joined, or a home.
 pub(super) async fn incoming(
     network: &Network,
     stream: &mut Stream,
-) -> Result<(Arc<Swarm>, Handshake), Refused> {
+) -> Result<(Place, Handshake), Refused> {
     within(async {
         let theirs = read(network, stream).await?;
         let swarm = network
             .swarms
             .find(theirs.info_hash)
             .filter(|swarm| swarm.is_joined());
-        let swarm = swarm.ok_or(Refused::UnknownInfoHash)?;
+        let is_home = || {
+            let friends = network.friends.as_ref();
+            friends.is_some_and(|friends| friends.is_home(theirs.info_hash, unix_now()))
+        };
+        let place = match swarm {
+            Some(swarm) => Place::Swarm(swarm),
+            None if is_home() => Place::Home(theirs.info_hash),
+            None => return Err(Refused::UnknownInfoHash),
+        };
         if theirs.peer_id == network.peer_id {
             return Err(Refused::Ourselves);
         }
-        write(network, stream, &swarm).await?;
-        Ok((swarm, theirs))
+        write(network, stream, theirs.info_hash).await?;
+        Ok((place, theirs))
     })
     .await
 }
@@ -109,12 +128,12 @@ pub(super) async fn incoming(
 pub(super) async fn outgoing(
     network: &Network,
     stream: &mut Stream,
-    swarm: &Swarm,
+    info_hash: InfoHash,
 ) -> Result<Handshake, Refused> {
     within(async {
-        write(network, stream, swarm).await?;
+        write(network, stream, info_hash).await?;
         let theirs = read(network, stream).await?;
-        if theirs.info_hash != swarm.info_hash {
+        if theirs.info_hash != info_hash {
             return Err(Refused::WrongInfoHash);
         }
         if theirs.peer_id == network.peer_id {

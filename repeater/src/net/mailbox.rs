@@ -6,15 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use bt_wire::extension::PexMessage;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use swarm_core::io::{CloseReason, ConnId, Order};
 use tokio::sync::Notify;
 
+use crate::aid::talk::Say;
 use crate::cache::{Waiter, Wanted};
 
 /// Orders that may wait for one connection. What coalesces does not count twice.
 const MAX_ORDERS: usize = 16_384;
+
+/// What may wait to be said to a friend.
+const MAX_SAYS: usize = 1024;
 
 /// What has gathered.
 #[derive(Debug, Default)]
@@ -25,6 +30,10 @@ pub(crate) struct Mail {
     pub(crate) blocks: Vec<(Wanted, Option<Bytes>)>,
     /// When the last block of the oldest piece arrived whose HAVE waits in `orders`.
     pub(crate) last_block_in: Option<Instant>,
+    /// What a friend is to be told.
+    pub(crate) say: Vec<Say>,
+    /// Peers to tell of by `ut_pex`.
+    pub(crate) pex: Vec<PexMessage>,
     /// The cache may have room now.
     pub(crate) room: bool,
     /// The bucket tree granted this many bytes to send.
@@ -62,6 +71,23 @@ impl Mailbox {
             mail.push(Order::Announce(piece));
             mail.last_block_in.get_or_insert(last_block_in);
         });
+    }
+
+    /// The desk has something to say to a friend. A connection that takes none of it is closed.
+    pub(crate) fn say(&self, say: Say) {
+        self.change(|mail| {
+            if mail.say.len() < MAX_SAYS {
+                mail.say.push(say);
+            } else {
+                metrics::counter!("btslave_mailbox_overflows_total").increment(1);
+                mail.close = Some(CloseReason::Stuck);
+            }
+        });
+    }
+
+    /// Peers that came and went, for a `ut_pex` message; the brain sends one a minute at most.
+    pub(crate) fn introduce(&self, message: PexMessage) {
+        self.change(|mail| mail.pex.push(message));
     }
 
     pub(crate) fn grant(&self, up: u32, down: u32) {

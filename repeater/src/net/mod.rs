@@ -3,6 +3,7 @@
 mod conn;
 mod half_open;
 mod handshake;
+mod home;
 pub(crate) mod mailbox;
 mod metadata;
 pub(crate) mod meter;
@@ -26,11 +27,15 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::aid::Circle;
 use crate::allowance::Allowance;
 use crate::cache::Cache;
 use crate::driver::{Clock, Outbox};
 use crate::swarms::{Swarm, SwarmTable};
+use friends_proto::pair::Role;
 use half_open::HalfOpen;
+use handshake::Place;
+pub(crate) use home::unix_now;
 use mailbox::Mailboxes;
 pub(crate) use metadata::MetadataTurn;
 use meter::Meter;
@@ -68,6 +73,8 @@ pub(crate) struct Network {
     pub(crate) device: Option<String>,
     /// Peer exchange is wanted (`discovery.pex`).
     pub(crate) pex: bool,
+    /// None: friends are off.
+    pub(crate) friends: Option<Arc<Circle>>,
     /// Masters configured: with one, we say so to other slaves.
     pub(crate) masters: Mutex<BTreeSet<MasterId>>,
     listen: Vec<SocketAddr>,
@@ -99,6 +106,8 @@ pub(crate) struct Parts {
     pub(crate) device: Option<String>,
     /// Peer exchange is wanted (`discovery.pex`).
     pub(crate) pex: bool,
+    /// None: friends are off.
+    pub(crate) friends: Option<Arc<Circle>>,
 }
 
 impl Network {
@@ -136,6 +145,7 @@ impl Network {
             limit: AtomicU32::new(parts.connections),
             device: parts.device,
             pex: parts.pex,
+            friends: parts.friends,
             masters: Mutex::default(),
             listen: bound,
             runtime: tokio::runtime::Handle::current(),
@@ -194,7 +204,12 @@ impl Network {
             };
             drop(ticket);
             match shaken {
-                Ok((swarm, theirs)) => conn::run(network, stream, addr, true, swarm, theirs).await,
+                Ok((Place::Swarm(swarm), theirs)) => {
+                    conn::run(network, stream, addr, true, swarm, theirs).await;
+                }
+                Ok((Place::Home(hash), theirs)) => {
+                    home::run(network, stream, addr, Role::Acceptor, hash, theirs).await;
+                }
                 Err(error) => tracing::debug!(%addr, %error, "incoming handshake"),
             }
         });
@@ -246,7 +261,7 @@ impl Network {
             .ok_or_else(gone)?;
         let mut stream =
             Stream::tcp(socket::dial(addr, &self.listen, self.device.as_deref()).await?)?;
-        let theirs = handshake::outgoing(self, &mut stream, &swarm).await?;
+        let theirs = handshake::outgoing(self, &mut stream, swarm.info_hash).await?;
         Ok((stream, swarm, theirs))
     }
 

@@ -1,10 +1,11 @@
-//! `ut_pex` (BEP 11), received only, and only in public swarms.
+//! `ut_pex` (BEP 11), and only in public swarms. What is sent is friends' introductions to our master, as the brain orders.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bt_wire::address::{AddressSource, Scope, canonical, dialable};
 use bt_wire::extension::PexMessage;
+use bytes::Bytes;
 
 /// A peer may tell once a minute; a little less, for clocks that differ.
 const INTERVAL: Duration = Duration::from_secs(50);
@@ -13,9 +14,24 @@ const INTERVAL: Duration = Duration::from_secs(50);
 #[derive(Debug, Default)]
 pub(super) struct Pex {
     last: Option<Instant>,
+    /// Their id for it.
+    theirs: Option<u8>,
 }
 
 impl Pex {
+    /// Their extended handshake; what a later one leaves out stays as it was.
+    pub(super) fn extended(&mut self, id: Option<u8>) {
+        self.theirs = id.or(self.theirs);
+    }
+
+    /// Their id and the payload, if this may be said in a swarm that is `private`.
+    //= spec/friends.md#pex-public
+    //= spec/friends.md#pex-spoken
+    pub(super) fn introduction(&self, private: bool, message: &PexMessage) -> Option<(u8, Bytes)> {
+        let id = self.theirs.filter(|_| !private)?;
+        Some((id, message.encode().into()))
+    }
+
     /// The addresses of a message that may be dialled (row C10).
     pub(super) fn on_message(
         &mut self,

@@ -2,7 +2,7 @@
 
 use bt_wire::bitfield::Bitfield;
 use bt_wire::extension::{
-    ExtendedHandshake, HANDSHAKE, LT_DONTHAVE, LtDontHave, MetadataMessage, PexMessage,
+    BS_FRIENDS, ExtendedHandshake, HANDSHAKE, LT_DONTHAVE, LtDontHave, MetadataMessage, PexMessage,
     UT_METADATA, UT_PEX,
 };
 use bt_wire::message::BlockRef;
@@ -125,6 +125,9 @@ impl Session {
                 }
                 None => self.count.extended_malformed += 1,
             },
+            BS_FRIENDS if self.cfg.hello.m.bs_friends.is_some() => {
+                self.event(Event::Friends(payload.clone()));
+            }
             _ => self.count.unknown_messages += 1,
         }
         Ok(())

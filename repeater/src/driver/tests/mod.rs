@@ -16,7 +16,7 @@ use crate::cache::MemoryContent;
 use brain::Script;
 
 /// What the counters of this process say. All tests share them, so they only ever grow.
-fn counter(name: &str) -> u64 {
+pub(crate) fn counter(name: &str) -> u64 {
     static HANDLE: OnceLock<metrics_exporter_prometheus::PrometheusHandle> = OnceLock::new();
     let install = || {
         metrics_exporter_prometheus::PrometheusBuilder::new()
@@ -87,6 +87,7 @@ fn config(dir: &tempfile::TempDir, id: u8, cache: u64, memory: u64) -> EngineCon
         data_dir: dir.path().to_path_buf(),
         seed: 1,
         record: None,
+        aid: None,
         invert_need: false,
     }
 }
