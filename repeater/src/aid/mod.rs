@@ -1,7 +1,7 @@
 //! Friends: who they are, whom a connection is with, and the desk between their sessions and the brain.
 //!
-//! Every connection to a peer has a [`talk`]: it shows our tags, recognises a friend by its own, and carries the session.
-//! What the sessions bring goes to the one [`desk`], which keeps the ledger: it verifies what friends sign, makes durable
+//! Every connection to a peer has a `talk`: it shows our tags, recognises a friend by its own, and carries the session.
+//! What the sessions bring goes to the one `desk`, which keeps the ledger: it verifies what friends sign, makes durable
 //! what we sign, and turns messages into the brain's facts and the brain's decisions into messages. The secret key stays
 //! here; the brain knows friends by number.
 

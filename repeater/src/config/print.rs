@@ -204,7 +204,7 @@ impl Config {
             FriendsMode::Open => "open",
         };
         text.push_str(
-            "\n# Friends can be added and their ledger kept; help between them comes in a later version.",
+            "\n# Friends meet in a shared torrent or at the address of a friend code, and help each other's masters. This is young.",
         );
         section(
             text,
