@@ -31,9 +31,12 @@ impl Node {
         let Some(mut way) = delivery::turn(&asked.ways, now.since(begun)) else {
             return;
         };
-        // It was asked to, and could not: the next way has the time of both.
+        // It was asked to, and could not: an introduction has the time of both.
         let dials = self.aid.rpc.get(&asked.master).is_some_and(|rpc| rpc.dials);
-        if way == Delivery::Rpc && !dials && asked.ways.contains(&Delivery::Introduced) {
+        if way == Delivery::Rpc && !dials {
+            if !asked.ways.contains(&Delivery::Introduced) {
+                return;
+            }
             way = Delivery::Introduced;
         }
         let due = asked
