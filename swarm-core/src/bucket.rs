@@ -32,7 +32,7 @@ const GRANTS_PER_SECOND: u64 = 32;
 const TICK: Duration = Duration::from_millis(1);
 /// Weight of a swarm among the swarms of its class, of a peer among the peers of its swarm, and the sum of both
 /// classes' weights.
-const WEIGHT: u32 = 1_000;
+const WEIGHT: u32 = 100_000;
 /// Tokens are counted in millionths of a byte, so that bytes/s times microseconds need no rounding.
 const MICRO: i128 = 1_000_000;
 
@@ -154,8 +154,9 @@ impl<K: Copy + Ord> Fair<K> {
             .map_or(start, |&(tag, _)| tag.min(start))
             .max(self.now);
         share.tag = start;
-        // WEIGHT² keeps three digits for the heaviest weight.
-        share.tag += u128::from(bytes) * u128::from(WEIGHT * WEIGHT) / u128::from(share.weight);
+        // WEIGHT² keeps five digits for the heaviest weight.
+        share.tag +=
+            u128::from(bytes) * u128::from(WEIGHT) * u128::from(WEIGHT) / u128::from(share.weight);
         if stays {
             self.queue.insert((share.tag, key));
         }
@@ -211,7 +212,7 @@ impl Tree {
         self.tokens = self.tokens.min(self.depth());
     }
 
-    /// The masters' share of the line while all sides have demand, 0 to 1. Each side keeps at least a thousandth.
+    /// The masters' share of the line while all sides have demand, 0 to 1. Each side keeps a little.
     pub fn set_master_share(&mut self, share: f64) {
         self.shares.0 = share;
         self.weigh();
