@@ -1,0 +1,84 @@
+//! Friends that help each other's masters, killed with SIGKILL at seeded random moments: in the middle of an exchange,
+//! right at a signature, while they start. What `spec/iou.md` promises holds each time: what is owed never falls, every
+//! IOU that left is there after, nothing left that was not durable, and both sides agree again after one sync.
+//!
+//! 50 kills unless `BTSLAVE_KILLS` says otherwise; `BTSLAVE_SEED` repeats a run (`cargo xtask torture --friends`).
+
+mod pair;
+mod shelf;
+
+use std::thread;
+
+use anyhow::{Context, ensure};
+use tests::content::{Kind, Torrent};
+use tests::runner::{Test, address};
+
+use crate::kill::{kills, seed};
+use crate::support::Random;
+use pair::{Pair, Seeds, Tally};
+
+/// Pairs of friends at once: each waits ten seconds before it may ask for help.
+const PAIRS: u8 = 8;
+const SIZE: usize = 32 << 20;
+const PIECE: u32 = 64 << 10;
+
+pub const TESTS: &[Test] = &[Test {
+    name: "favours::sigkill_at_random_moments_loses_no_iou",
+    needs: &[],
+    seconds: 400,
+    run: sigkill_at_random_moments_loses_no_iou,
+}];
+
+fn sigkill_at_random_moments_loses_no_iou() -> anyhow::Result<()> {
+    let (kills, seed) = (kills(), seed());
+    println!("{kills} kills, seed {seed} (BTSLAVE_SEED repeats it)");
+    let torrents = [
+        Torrent::new("favour-a.bin", SIZE, PIECE, Kind::default())?,
+        Torrent::new("favour-b.bin", SIZE, PIECE, Kind::default())?,
+    ];
+    let seed_of = |n: usize, give: bool| {
+        let ip = address(2 + 2 * u8::from(give) + u8::from(n == 1));
+        shelf::open(ip, &torrents[n], give)
+    };
+    let seeds = Seeds {
+        giving: [seed_of(0, true)?, seed_of(1, true)?],
+        choking: [seed_of(0, false)?, seed_of(1, false)?],
+    };
+    let share = |pair: u8| {
+        let (each, rest) = (kills / u64::from(PAIRS), kills % u64::from(PAIRS));
+        each + u64::from(u64::from(pair) < rest)
+    };
+    let tallies: Vec<anyhow::Result<Tally>> = thread::scope(|scope| {
+        let running: Vec<_> = (0..PAIRS)
+            .map(|n| {
+                let (torrents, seeds) = (&torrents, &seeds);
+                scope.spawn(move || {
+                    let random = Random(seed.wrapping_add(u64::from(n) << 32));
+                    let mut pair = Pair::start(n, torrents, seeds, random)?;
+                    pair.suffer(share(n))
+                        .with_context(|| format!("pair {n}, after {:?}", pair.tally))?;
+                    Ok(pair.tally)
+                })
+            })
+            .collect();
+        running
+            .into_iter()
+            .map(|pair| {
+                pair.join()
+                    .unwrap_or_else(|_| anyhow::bail!("a pair panicked"))
+            })
+            .collect()
+    });
+    let mut all = Tally::default();
+    for tally in tallies {
+        all.add(&tally?);
+    }
+    println!("{all:?}");
+    ensure!(all.kills == kills, "{} kills of {kills}", all.kills);
+    // Else nothing was at stake.
+    ensure!(
+        all.exchanging * 2 > all.kills && all.signed_bytes > 0,
+        "too few kills in an exchange"
+    );
+    Ok(())
+}
