@@ -307,8 +307,13 @@ fn large(n: u64) -> SavedFeed {
     }
 }
 
+fn cases() -> u32 {
+    let wanted = std::env::var("PROPTEST_CASES").ok();
+    wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or(40)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
     #[test]
     fn f1_a_power_cut_at_any_write_loses_nothing_acknowledged(seed in any::<u64>()) {
         let mut world = World::new(seed);

@@ -168,7 +168,7 @@ fn a_damaged_friend_is_put_aside_and_the_rest_is_used() {
     let sound = PublicKey::from_bytes(Far::key().as_bytes()).unwrap();
     let (store, _) = Store::open(dir.path()).unwrap();
     let rows = [
-        (vec![9; 32], vec![1, 2, 3]),
+        (vec![0xf9; 32], vec![1, 2, 3]),
         (b"no key".to_vec(), store.raw_rows(FRIENDS)[0].1.clone()),
     ];
     for (key, value) in &rows {
@@ -213,7 +213,7 @@ fn an_account_survives_the_damage_of_its_friends_row() {
     let (dir, far) = indebted();
     let (store, _) = Store::open(dir.path()).unwrap();
     let key = (FRIENDS, Far::key().as_bytes().to_vec());
-    store.change(key, Some(vec![0xff])).unwrap();
+    store.change(key, Some(vec![1])).unwrap();
     drop(store);
     let (friends, notes) = befriended(dir.path());
     assert!(
