@@ -26,7 +26,7 @@ struct End {
     left: u64,
     /// The friend's newest IOU that we were told is durable.
     kept: u64,
-    /// The largest total we ever began to sign for.
+    /// What we ever began to sign for, which is what was delivered: no store may show more.
     tried: u64,
     /// A session stands, and the friend has shown what it holds.
     synced: bool,
