@@ -1,6 +1,7 @@
 //! Two slaves, each the helper of the other's master; and what is demanded of them after each kill.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::support::Random;
 use crate::taker::{Account, taker};
 
 /// A start, a session, the end of a process: within this, on a loaded machine too.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 /// A master is connected for ten seconds before help is asked for; who was refused waits for thirty.
 const ASKED: Duration = Duration::from_secs(90);
 /// `friends.window`: a debtor that dies leaves at most so much unsigned.
@@ -169,10 +170,17 @@ impl Pair {
         random: Random,
     ) -> anyhow::Result<Self> {
         let base = 10 + 4 * n;
+        for side in 0..2 {
+            // Those of an earlier pair.
+            let home = tests::runner::scratch().join(format!("btslave-{}", address(base + side)));
+            if home.exists() {
+                std::fs::remove_dir_all(home)?;
+            }
+        }
         let start = |side: u8, wants: &Torrent| {
             let master_at = base + 2 + side;
             let config = format!(
-                "[cache]\nsize = \"8 MiB\"\nmemory = \"8 MiB\"\nmin_free = \"0 B\"\n\n[limits]\nupload = \"512 KiB/s\"\n\n\
+                "[cache]\nsize = \"8 MiB\"\nmemory = \"8 MiB\"\nmin_free = \"0 B\"\n\n[limits]\nupload = \"256 KiB/s\"\n\n\
                  [repeater]\nenabled = false\n\n[[master]]\nname = \"home\"\naddress = \"{}:{PEER_PORT}\"",
                 address(master_at)
             );
@@ -220,8 +228,8 @@ impl Pair {
     }
 
     /// So many kills, and after each what must hold.
-    pub fn suffer(&mut self, kills: u64) -> anyhow::Result<()> {
-        while self.tally.kills < kills {
+    pub fn suffer(&mut self, kills: u64, stop: &AtomicBool) -> anyhow::Result<()> {
+        while self.tally.kills < kills && !stop.load(Ordering::Relaxed) {
             let n = self.tally.kills + 1;
             self.round(kills)
                 .with_context(|| format!("kill {n} of {kills}"))?;
@@ -254,7 +262,7 @@ impl Pair {
             self.kill(victim)?;
             self.sides[victim].slave.launch()?;
         }
-        self.sides[victim].slave.wait_ready()?;
+        self.sides[victim].slave.wait_ready(SOON)?;
         self.sides[victim].bring_master()?;
         self.agree()
     }

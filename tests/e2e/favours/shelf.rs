@@ -1,6 +1,5 @@
 //! Seeds that stay, and what lies on the disk of a daemon that is dead.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -16,8 +15,6 @@ use tests::clients::PEER_PORT;
 use tests::content::Torrent;
 use tests::raw::{Abilities, RawPeer, Script, source};
 
-/// Connections that a seed keeps; the oldest are of daemons long dead.
-const KEPT: usize = 64;
 /// A seed waits so long for the next connection before it looks again.
 const WAIT: Duration = Duration::from_secs(600);
 
@@ -27,7 +24,7 @@ pub fn open(ip: Ipv4Addr, torrent: &Torrent, give: bool) -> anyhow::Result<Socke
     let at = listener.local_addr()?;
     let torrent = torrent.clone();
     thread::spawn(move || {
-        let mut kept = VecDeque::new();
+        let mut kept: Vec<RawPeer> = Vec::new();
         loop {
             let script = if give {
                 source(&torrent)
@@ -37,9 +34,7 @@ pub fn open(ip: Ipv4Addr, torrent: &Torrent, give: bool) -> anyhow::Result<Socke
             let taken = RawPeer::accept(&listener, WAIT, &torrent, Abilities::ALL, script);
             // One that was killed in its handshake is no reason to stop.
             kept.extend(taken);
-            while kept.len() > KEPT {
-                kept.pop_front();
-            }
+            kept.retain(|peer| !peer.is_closed());
         }
     });
     Ok(at)

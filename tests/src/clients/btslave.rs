@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
@@ -46,7 +47,7 @@ impl Btslave {
             home,
             args,
         };
-        slave.wait_ready()?;
+        slave.wait_ready(PATIENCE)?;
         Ok(slave)
     }
 
@@ -56,7 +57,7 @@ impl Btslave {
     /// As at the first start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.launch()?;
-        self.wait_ready()
+        self.wait_ready(PATIENCE)
     }
 
     /// As [`Btslave::restart`], without waiting for an answer.
@@ -71,10 +72,10 @@ impl Btslave {
     /// Waits until it answers.
     ///
     /// # Errors
-    /// It ended, or does not answer.
-    pub fn wait_ready(&mut self) -> anyhow::Result<()> {
+    /// It ended, or does not answer within `limit`.
+    pub fn wait_ready(&mut self, limit: Duration) -> anyhow::Result<()> {
         let log = self.process.log().to_path_buf();
-        eventually("btslave answers", PATIENCE, || {
+        eventually("btslave answers", limit, || {
             if self.process.ended()?.is_some() {
                 return Ok(Some(false));
             }
