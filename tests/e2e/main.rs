@@ -7,6 +7,7 @@
 
 mod eviction;
 mod favours;
+mod friends;
 mod harness;
 mod hostile;
 mod kill;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         slave::TESTS,
         neediest::TESTS,
         eviction::TESTS,
+        friends::TESTS,
         hostile::TESTS,
         kill::TESTS,
         favours::TESTS,
