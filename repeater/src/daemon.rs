@@ -6,6 +6,7 @@ mod answers;
 mod befriending;
 mod bookkeeping;
 mod changes;
+mod export;
 mod feeding;
 mod limiting;
 mod mastering;

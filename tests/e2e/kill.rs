@@ -49,7 +49,8 @@ pub fn kills() -> u64 {
     number("BTSLAVE_KILLS").unwrap_or(50)
 }
 
-fn seed() -> u64 {
+/// What moments and changes are drawn from.
+pub fn seed() -> u64 {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH);
     let random = || now().map_or(1, |since| u64::from(since.subsec_nanos()));
     number("BTSLAVE_SEED").unwrap_or_else(random)

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a test tells what it measured")]
 
 mod eviction;
+mod favours;
 mod friends;
 mod harness;
 mod hostile;
@@ -26,14 +27,16 @@ fn main() -> ExitCode {
         friends::TESTS,
         hostile::TESTS,
         kill::TESTS,
+        favours::TESTS,
     ];
     let mut all = all.concat();
     // `cargo xtask torture` wants more kills than its usual time allows.
     let longer = u32::try_from(kill::kills().saturating_sub(50)).unwrap_or(u32::MAX);
-    for test in all
-        .iter_mut()
-        .filter(|test| test.name.starts_with("kill::"))
-    {
+    for test in all.iter_mut().filter(|test| {
+        ["kill::", "favours::"]
+            .iter()
+            .any(|of| test.name.starts_with(of))
+    }) {
         test.seconds = test.seconds.saturating_add(longer.saturating_mul(6));
     }
     tests::runner::main(&all)

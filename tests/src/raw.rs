@@ -222,6 +222,16 @@ impl RawPeer {
         self.log.lock().clone()
     }
 
+    /// Whether the connection has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let events = self.log.lock();
+        matches!(
+            events.last().map(|event| &event.heard),
+            Some(Heard::Closed(_))
+        )
+    }
+
     /// Waits until `found` finds what it looks for among all events so far.
     ///
     /// # Errors

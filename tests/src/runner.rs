@@ -66,7 +66,11 @@ pub fn main(tests: &[Test]) -> ExitCode {
                 .for_each(|test| println!("{}: test", test.name));
             ExitCode::SUCCESS
         }
-        _ => run_all(tests, &filters),
+        _ => {
+            // As Rust's own harness has it: what a test that went well printed is shown, too.
+            let shown = args.iter().any(|arg| arg == "--nocapture");
+            run_all(tests, &filters, shown)
+        }
     }
 }
 
@@ -78,7 +82,7 @@ fn missing_packages() -> Vec<&'static str> {
         .collect()
 }
 
-fn run_all(tests: &[Test], filters: &[&String]) -> ExitCode {
+fn run_all(tests: &[Test], filters: &[&String], shown: bool) -> ExitCode {
     let started = Instant::now();
     let (mut passed, mut failed, mut ignored) = (0, Vec::new(), 0);
     let wanted = std::env::var_os(WANTED).is_some();
@@ -96,7 +100,11 @@ fn run_all(tests: &[Test], filters: &[&String]) -> ExitCode {
             continue;
         }
         let started = Instant::now();
-        let outcome = outside(test);
+        let outcome = outside(test).map(|said| {
+            if shown {
+                print!("{said}");
+            }
+        });
         let word = if outcome.is_ok() { "ok" } else { "FAILED" };
         println!(
             "test {} ... {word} ({:.1} s)",
@@ -163,8 +171,8 @@ fn namespace() -> Command {
     command
 }
 
-/// Runs one test in its own namespaces, and cleans up after it.
-fn outside(test: &Test) -> anyhow::Result<()> {
+/// Runs one test in its own namespaces, and cleans up after it. Gives what it printed.
+fn outside(test: &Test) -> anyhow::Result<String> {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() {
         memory.to_path_buf()
@@ -197,7 +205,7 @@ fn outside(test: &Test) -> anyhow::Result<()> {
     let started = Instant::now();
     let out = command.output().context("cannot start setpriv")?;
     if out.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
     }
     let logs = keep_logs(test, scratch.path())?;
     let mut report = String::from_utf8_lossy(&out.stdout).into_owned();

@@ -80,9 +80,12 @@ pub(crate) struct Torture {
     /// Repeats a run's moments and changes; a new one when absent
     #[arg(long)]
     seed: Option<u64>,
+    /// Not one daemon under load, but friends that exchange help and IOUs
+    #[arg(long)]
+    friends: bool,
 }
 
-/// Kills the daemon under load at seeded random moments: the end-to-end test of it, for longer.
+/// Kills the daemon at seeded random moments: the end-to-end test of it, for longer.
 ///
 /// # Errors
 /// It does not build, or something acknowledged was lost.
@@ -92,15 +95,20 @@ pub(crate) fn torture(args: &Torture) -> anyhow::Result<()> {
         .seed
         .unwrap_or_else(|| now().map_or(1, |since| u64::from(since.subsec_nanos())));
     let (kills, seed) = (args.kills.to_string(), seed.to_string());
-    println!("torture: {kills} kills; again with --kills {kills} --seed {seed}");
+    let (flag, tests) = if args.friends {
+        (" --friends", "favours::")
+    } else {
+        ("", "kill::")
+    };
+    println!("torture: {kills} kills; again with --kills {kills} --seed {seed}{flag}");
     run::stream(&mut run::cargo([
         "build",
         "--release",
         "--workspace",
         "--bins",
     ]))?;
-    let test = "test --release --workspace --test e2e -- kill::";
-    let mut command = run::cargo(test.split(' '));
+    let test = "test --release --workspace --test e2e -- --nocapture";
+    let mut command = run::cargo(test.split(' ').chain([tests]));
     command
         .env("BTSLAVE_E2E", "1")
         .env("BTSLAVE_KILLS", &kills)

@@ -1,7 +1,6 @@
 //! Friends, as the operator sees and changes them.
 
 use std::net::SocketAddr;
-use std::str::FromStr as _;
 
 use bt_wire::address::Scope;
 use control_api::friends::{AddFriend, Friend, OwnCode};
@@ -12,14 +11,13 @@ use friends_proto::identity::PublicKey;
 use friends_proto::ledger::State;
 
 use super::answers::failed;
+use super::export::check_name;
 use super::{Shared, blocking, unix_now};
 use crate::config::FriendsMode;
 use crate::control::Refusal;
 use crate::friends::{AddError, Friends, Standing};
 use crate::store::{SavedFriend, Store, StoreError};
 
-/// Longest name of a friend, in characters.
-const MAX_NAME: usize = 64;
 /// Characters of a code that stand for a friend without a name.
 const SHORT_CODE: usize = 12;
 const LIST_HINT: &str = "`slavectl friends` lists them";
@@ -32,19 +30,6 @@ pub(super) fn bare(key: &PublicKey) -> String {
 pub(super) fn with_hints(key: &PublicKey, hints: &[String]) -> String {
     let hints: String = hints.iter().map(|hint| format!("@{hint}")).collect();
     bare(key) + &hints
-}
-
-pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
-    if !(1..=MAX_NAME).contains(&name.chars().count()) || name.trim() != name {
-        return Err("must be 1 to 64 characters, with no space at either end");
-    }
-    if name.contains(control_api::text::is_unsafe) {
-        return Err("holds a character that cannot be shown");
-    }
-    if name.to_ascii_lowercase().starts_with("bs1") && FriendCode::from_str(name).is_ok() {
-        return Err("is a friend code itself");
-    }
-    Ok(())
 }
 
 fn parse(code: &str) -> Result<FriendCode, Refusal> {

@@ -4,20 +4,17 @@ use control_api::friends::{
     AccountCheck, ExportedFriend, FriendsExport, Imported, LedgerAccount, LedgerCheck, SignedRecord,
 };
 use data_encoding::HEXLOWER;
-use friends_proto::friend_code::FriendCode;
 use friends_proto::identity::PublicKey;
 use friends_proto::iou::Iou;
-use friends_proto::ledger::{Account, AccountRecord, IouRecord};
+use friends_proto::ledger::{Account, IouRecord};
 
 use super::answers::failed;
-use super::befriending::{bare, check_name, saved, with_hints};
+use super::befriending::{bare, saved, with_hints};
+use super::export::{self, FORMAT};
 use super::{Shared, unix_now};
 use crate::control::Refusal;
 use crate::friends::{Friends, ImportError, Luggage};
 use crate::store::StoreError;
-
-/// The version of an export.
-const FORMAT: u32 = 1;
 
 impl Shared {
     /// What is signed, on the disk.
@@ -147,54 +144,15 @@ fn signed_record(kept: &IouRecord) -> SignedRecord {
     }
 }
 
-/// Reads an export; no signature is checked yet.
+/// What an export says, as luggage.
 fn unpack(export: FriendsExport) -> Result<Luggage, String> {
-    if export.format != FORMAT {
-        return Err(format!(
-            "is of format {}, and this btslave reads {FORMAT}",
-            export.format
-        ));
-    }
-    let code = |text: &str| {
-        let code = text.parse::<FriendCode>();
-        code.map_err(|e| format!("{}: {e}", text.escape_debug()))
-    };
-    let owner = *code(&export.owner)?.key();
-    let mut friends = Vec::new();
-    for friend in export.friends {
-        check_name(&friend.name)
-            .map_err(|why| format!("the name {} {why}", friend.name.escape_debug()))?;
-        let code = code(&friend.code)?;
-        friends.push((*code.key(), saved(&code, friend.name, friend.added_at)));
-    }
-    let kept = |signed: Option<SignedRecord>| {
-        let bytes = |hex: &str| {
-            let bytes = HEXLOWER.decode(hex.as_bytes());
-            bytes.map_err(|_| "an IOU or signature is no hex".to_owned())
-        };
-        let record = signed.map(|signed| {
-            Ok::<_, String>(IouRecord {
-                iou: bytes(&signed.iou)?,
-                signature: bytes(&signed.signature)?,
-            })
-        });
-        record.transpose()
-    };
-    let mut accounts = Vec::new();
-    for account in export.accounts {
-        accounts.push(AccountRecord {
-            friend: *code(&account.friend)?.key().as_bytes(),
-            given: kept(account.given)?,
-            received: kept(account.received)?,
-            synced_at: None,
-            delivered_bytes: account.delivered_bytes,
-            disputed_bytes: account.disputed_bytes,
-        });
-    }
+    let read = export::read(export)?;
+    let friends = read.friends.into_iter();
+    let friends = friends.map(|(code, name, added_at)| (*code.key(), saved(&code, name, added_at)));
     Ok(Luggage {
-        owner,
-        friends,
-        accounts,
+        owner: read.owner,
+        friends: friends.collect(),
+        accounts: read.accounts,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Files inside the data directory: opened without following links, written whole or not at all, synced.
 //!
-//! Every write and sync goes through [`Disk`], so that tests can play a full or failing disk (attack row F2).
+//! Every write and sync goes through [`Disk`], so that tests can play a full or failing disk (attack row F2), and one whose
+//! power is cut (F1).
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -19,6 +20,8 @@ pub(super) trait Disk: Send + Sync + fmt::Debug {
     fn write(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
     /// Makes written bytes survive a power cut the disk honours.
     fn sync(&self, file: &File) -> io::Result<()>;
+    /// Makes the names in a directory survive one.
+    fn sync_names(&self, dir: &File) -> io::Result<()>;
 }
 
 /// The real one.
@@ -32,6 +35,10 @@ impl Disk for RealDisk {
 
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_data()
+    }
+
+    fn sync_names(&self, dir: &File) -> io::Result<()> {
+        dir.sync_all()
     }
 }
 
@@ -174,7 +181,8 @@ impl Dir {
             self.remove(&temp)?;
             return Err(StoreError::io(self.path(name), "writing", e));
         }
-        self.sync()?;
+        disk.sync_names(&self.file)
+            .map_err(|e| StoreError::io(&self.path, "syncing the directory", e))?;
         Ok(file)
     }
 

@@ -162,9 +162,18 @@ pub enum StoreNote {
     /// The database was gone and was made anew.
     #[error("database: missing; rebuilt from the journal, totals start again")]
     DatabaseMissing,
-    /// The database was behind the journal or wrong in places and was corrected; nothing is lost.
+    /// The database did not have the last change, as after a crash, and was corrected; nothing is lost.
     #[error("database: brought up to date from the journal")]
     DatabaseCorrected,
+    /// The database is older than a crash explains, or does not add up. The journal may have lost its end with nothing to
+    /// show it.
+    #[error(
+        "database: {by} changes behind the journal, more than a crash explains; brought up to date from it, and nothing is signed for any friend before it has shown what it holds"
+    )]
+    DatabaseOlder {
+        /// Changes it was behind.
+        by: u64,
+    },
     /// The settings came from the database because the journal was short; nothing is lost.
     #[error("settings journal: restored from the database, up to change {seq}")]
     RestoredFromDatabase {
@@ -195,6 +204,21 @@ pub enum StoreNote {
         /// What is wrong.
         reason: String,
     },
+    /// One saved value is damaged; it is left out, and its bytes are kept in `moved_to`.
+    #[error(
+        "{what} {key}: damaged ({reason}); left out and kept as {}; add it again",
+        moved_to.display()
+    )]
+    ValueDamaged {
+        /// Which kind of record.
+        what: &'static str,
+        /// Its key, for a person.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+        /// Where its bytes are kept.
+        moved_to: PathBuf,
+    },
     /// An account with a friend cannot be believed; its bytes are kept in `moved_to`.
     #[error(
         "ledger: an account is damaged ({reason}) and kept as {}; nothing is signed for any friend before it has shown what it holds",
@@ -209,12 +233,16 @@ pub enum StoreNote {
 }
 
 impl StoreNote {
-    /// Whether what was acknowledged last may be missing. A torn tail was never acknowledged, or is in the database; and a
-    /// database that is merely behind loses nothing.
+    /// Whether what was acknowledged last may be missing from the ledger. A torn tail was never acknowledged, or is in the
+    /// database; and a database that lacks the last change alone loses nothing.
     pub(super) fn may_have_lost(&self) -> bool {
         match self {
-            Self::JournalTail { .. } | Self::DatabaseCorrected | Self::TorrentLost { .. } => false,
+            Self::JournalTail { .. }
+            | Self::DatabaseCorrected
+            | Self::TorrentLost { .. }
+            | Self::ValueDamaged { .. } => false,
             Self::JournalDamaged { .. }
+            | Self::DatabaseOlder { .. }
             | Self::DatabaseMoved { .. }
             | Self::DatabaseMissing
             | Self::RestoredFromDatabase { .. }

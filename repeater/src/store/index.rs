@@ -270,6 +270,12 @@ impl Index {
             .map_err(|e| self.failed(e))
     }
 
+    /// From now on no write is durable.
+    #[cfg(test)]
+    pub(super) fn fail(&mut self) {
+        self.log = File::open("/dev/null").expect("a device");
+    }
+
     /// Writes everything out, for a stop.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         self.write(|| Ok(()))

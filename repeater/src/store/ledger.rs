@@ -3,13 +3,14 @@
 //! Opening checks every signature again. What cannot be believed is put aside in `quarantine-<n>`, and a ledger that may
 //! have lost something says so by its epoch (`spec/iou.md`): then nothing is signed before a sync with the friend.
 
-use friends_proto::identity::{Identity, PUBLIC_BYTES, PublicKey};
+use friends_proto::identity::{Identity, PublicKey};
 use friends_proto::iou::Iou;
 use friends_proto::ledger::{Account, AccountRecord, BesideKey, IouRecord, StoreEpoch};
 
 use super::codec::{self, Record};
 use super::error::{StoreError, StoreNote};
 use super::recover::SUSPECT;
+use super::sift::public_key;
 use super::types::{SavedAccount, SavedFriend, SelfRow};
 use super::{FRIENDS, IDENTITY, IOUS, Store, identity};
 
@@ -76,7 +77,9 @@ impl Store {
         for key in damaged {
             self.remove(IOUS, &key)?;
         }
-        dir.remove(SUSPECT)?;
+        if self.inner.state.lock().index.is_some() {
+            dir.remove(SUSPECT)?;
+        }
         let accounts = self.checked_accounts(&me, epoch)?;
         let accounts = accounts.into_iter().filter_map(|one| one.account.ok());
         Ok(OpenedLedger {
@@ -219,8 +222,7 @@ impl Store {
     pub fn friends(&self) -> Result<Vec<(PublicKey, SavedFriend)>, StoreError> {
         let rows = self.rows::<SavedFriend>(FRIENDS)?.into_iter();
         rows.map(|(key, friend)| {
-            let key = <[u8; PUBLIC_BYTES]>::try_from(key.as_slice()).ok();
-            let key = key.and_then(|key| PublicKey::from_bytes(&key).ok());
+            let key = public_key(&key);
             let damaged = StoreError::Damaged {
                 what: SavedFriend::NAME,
                 key: friend.name.clone(),

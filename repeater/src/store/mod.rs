@@ -15,6 +15,7 @@ mod journal;
 mod ledger;
 mod lock;
 mod recover;
+mod sift;
 mod types;
 
 use std::path::Path;
@@ -117,7 +118,7 @@ impl Store {
         let mut report = OpenReport {
             notes: opened.notes,
         };
-        store.check_values(&mut report)?;
+        store.sift(&mut report.notes)?;
         Ok((store, report))
     }
 
@@ -125,27 +126,6 @@ impl Store {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.inner.lock.path()
-    }
-
-    /// Reads every setting once, so that another version's format or a lost .torrent shows at the start.
-    fn check_values(&self, report: &mut OpenReport) -> Result<(), StoreError> {
-        for (hash, _) in self.rows::<SwarmRow>(SWARMS)? {
-            let Ok(hash) = <[u8; 20]>::try_from(hash.as_slice()).map(InfoHash) else {
-                continue;
-            };
-            if let Err(StoreError::Damaged { reason, .. }) = self.swarm(hash) {
-                report.notes.push(StoreNote::TorrentLost {
-                    info_hash: hash.to_string(),
-                    reason,
-                });
-            }
-        }
-        self.rows::<SavedFeed>(FEEDS)?;
-        self.rows::<SavedMaster>(MASTERS)?;
-        self.rows::<Flag>(FLAGS)?;
-        self.rows::<Book>(MONTHS)?;
-        self.friends()?;
-        Ok(())
     }
 
     /// Saves a swarm, replacing what was saved under the same infohash. Errors as for all changes.
@@ -416,7 +396,9 @@ impl Store {
         if let Some(new) = &value {
             state.sum = state.sum.wrapping_add(index::sum_of(&key, new));
         }
-        state.mirror(&key, value.as_deref());
+        if !state.mirror(&key, value.as_deref()) {
+            self.doubt();
+        }
         match value {
             Some(value) => state.settings.insert(key, value),
             None => state.settings.remove(&key),
@@ -425,16 +407,34 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Without the database nothing would show that the journal was cut: the next start has to doubt the ledger.
+    fn doubt(&self) {
+        let marked = self
+            .inner
+            .lock
+            .dir()
+            .replace(&*self.inner.disk, recover::SUSPECT, b"");
+        if let Err(e) = marked {
+            tracing::warn!("{e}");
+        }
+    }
+}
+
 impl State {
     /// Carries a journalled change into the database. It is durable already: a database that fails now is
-    /// left alone for this run and corrected at the next start.
-    fn mirror(&mut self, key: &Key, value: Option<&[u8]>) {
-        let Some(index) = &self.index else { return };
-        if let Err(e) = index.put(key, value, self.journal.seq(), self.sum) {
-            metrics::counter!("btslave_store_index_failures_total").increment(1);
-            tracing::warn!("{e}");
-            self.index = None;
-        }
+    /// left alone for this run and corrected at the next start. False: it failed now.
+    fn mirror(&mut self, key: &Key, value: Option<&[u8]>) -> bool {
+        let Some(index) = &self.index else {
+            return true;
+        };
+        let Err(e) = index.put(key, value, self.journal.seq(), self.sum) else {
+            return true;
+        };
+        metrics::counter!("btslave_store_index_failures_total").increment(1);
+        tracing::warn!("{e}");
+        self.index = None;
+        false
     }
 }
 

@@ -5,7 +5,8 @@ use super::error::{StoreError, StoreNote};
 use super::index::{self, Held, Index, OpenError};
 use super::journal::{self, End, Journal, Replay};
 
-/// A file that is there from the time that damage is found until the ledger has taken note of it (`super::ledger`).
+/// A file that is there from the time that damage is found, or the database given up, until the ledger has taken note of it
+/// with a database at hand (`super::ledger`).
 pub(super) const SUSPECT: &str = "ledger.suspect";
 
 /// Everything opened.
@@ -60,6 +61,11 @@ fn choose(replay: &mut Replay, held: Option<&Held>, notes: &mut Vec<StoreNote>) 
         return false;
     };
     if replay.complete && replay.seq >= held.seq {
+        if !is_explained(replay, held) {
+            notes.push(StoreNote::DatabaseOlder {
+                by: replay.seq - held.seq,
+            });
+        }
         return false;
     }
     if held.sound {
@@ -71,6 +77,13 @@ fn choose(replay: &mut Replay, held: Option<&Held>, notes: &mut Vec<StoreNote>) 
     notes.push(StoreNote::ChangesLost { seq: replay.seq });
     replay.seq = replay.seq.max(held.seq);
     true
+}
+
+/// Whether a crash alone leaves these two: each change is in the database before the next one is begun, so it lacks at most
+/// the last whole one. Else the database is an older copy, and would not show it if the journal were cut.
+fn is_explained(replay: &Replay, held: &Held) -> bool {
+    let last = replay.end == End::Clean && held.seq.checked_add(1) == Some(replay.seq);
+    held.sound && (held.seq == replay.seq || last)
 }
 
 /// Says what is wrong with the journal, and keeps a damaged one.
@@ -143,7 +156,8 @@ fn agree(
     }
     match index.correct(held, &replay.settings, replay.seq) {
         Ok(()) => {
-            if held.is_some() {
+            let said = |note: &StoreNote| matches!(note, StoreNote::DatabaseOlder { .. });
+            if held.is_some() && !notes.iter().any(said) {
                 notes.push(StoreNote::DatabaseCorrected);
             }
             Some(index)

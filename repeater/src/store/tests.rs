@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
+mod crash;
 mod ious;
 mod keys;
+mod torn;
 
 const HASH: InfoHash = InfoHash([7; 20]);
 
@@ -405,6 +407,10 @@ impl Disk for SmallDisk {
         } else {
             RealDisk.sync(file)
         }
+    }
+
+    fn sync_names(&self, dir: &File) -> io::Result<()> {
+        RealDisk.sync_names(dir)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
@@ -46,7 +47,7 @@ impl Btslave {
             home,
             args,
         };
-        slave.wait_ready()?;
+        slave.wait_ready(PATIENCE)?;
         Ok(slave)
     }
 
@@ -55,13 +56,26 @@ impl Btslave {
     /// # Errors
     /// As at the first start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(self.ip, &self.home, &self.args)?;
-        self.wait_ready()
+        self.launch()?;
+        self.wait_ready(PATIENCE)
     }
 
-    fn wait_ready(&mut self) -> anyhow::Result<()> {
+    /// As [`Btslave::restart`], without waiting for an answer.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn launch(&mut self) -> anyhow::Result<()> {
+        self.process = spawn(self.ip, &self.home, &self.args)?;
+        Ok(())
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// It ended, or does not answer within `limit`.
+    pub fn wait_ready(&mut self, limit: Duration) -> anyhow::Result<()> {
         let log = self.process.log().to_path_buf();
-        eventually("btslave answers", PATIENCE, || {
+        eventually("btslave answers", limit, || {
             if self.process.ended()?.is_some() {
                 return Ok(Some(false));
             }
@@ -99,27 +113,40 @@ impl Btslave {
         serde_json::from_slice(&out.stdout).context("slavectl printed no JSON")
     }
 
-    /// Its metrics, as Prometheus would read them.
-    ///
-    /// # Errors
-    /// The API does not answer.
-    pub fn metrics(&self) -> anyhow::Result<String> {
+    fn read(&self, path: &str) -> anyhow::Result<http::Response> {
         let token = std::fs::read_to_string(self.data_dir().join("api.token"))?;
         let bearer = format!("Bearer {}", token.trim());
         let answer = http::request(
             api(self.ip),
             "GET",
-            "/metrics",
+            path,
             &[("Authorization", &bearer)],
             b"",
         )?;
         ensure!(
             answer.status == 200,
-            "/metrics: {} {}",
+            "{path}: {} {}",
             answer.status,
             answer.text()
         );
-        Ok(answer.text())
+        Ok(answer)
+    }
+
+    /// A document of its API, without the way through `slavectl`.
+    ///
+    /// # Errors
+    /// The API does not answer, or not with JSON.
+    pub fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let answer = self.read(path)?;
+        serde_json::from_slice(&answer.body).with_context(|| format!("{path}: no JSON"))
+    }
+
+    /// Its metrics, as Prometheus would read them.
+    ///
+    /// # Errors
+    /// The API does not answer.
+    pub fn metrics(&self) -> anyhow::Result<String> {
+        Ok(self.read("/metrics")?.text())
     }
 
     /// The sum of a metric over all its labels; `None` when it is not there.

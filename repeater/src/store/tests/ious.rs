@@ -8,17 +8,17 @@ use super::*;
 use crate::friends::{Friends, SignError};
 
 /// What the two have signed in `template`.
-const GIVEN: u64 = 7_000;
-const RECEIVED: u64 = 12_000;
+pub(super) const GIVEN: u64 = 7_000;
+pub(super) const RECEIVED: u64 = 12_000;
 
 /// The far end: it signs for us.
-struct Far {
+pub(super) struct Far {
     identity: Identity,
     account: Account,
 }
 
 impl Far {
-    fn new(me: PublicKey) -> Self {
+    pub(super) fn new(me: PublicKey) -> Self {
         let identity = Identity::from_secret(&Zeroizing::new([9; 32]));
         let epoch = StoreEpoch {
             number: 1,
@@ -29,7 +29,7 @@ impl Far {
         Self { identity, account }
     }
 
-    fn key() -> PublicKey {
+    pub(super) fn key() -> PublicKey {
         Identity::from_secret(&Zeroizing::new([9; 32])).public_key()
     }
 
@@ -43,14 +43,14 @@ impl Far {
     }
 }
 
-fn befriended(dir: &Path) -> (Friends, Vec<StoreNote>) {
+pub(super) fn befriended(dir: &Path) -> (Friends, Vec<StoreNote>) {
     let (store, report) = Store::open(dir).unwrap();
     let (friends, notes) = Friends::open(store).unwrap();
     (friends, [report.notes, notes].concat())
 }
 
 /// A session begins: both show what they hold.
-fn meet(friends: &Friends, far: &mut Far) {
+pub(super) fn meet(friends: &Friends, far: &mut Far) {
     let shown = far.shown();
     let report = friends.with_account(&Far::key(), |account| {
         account.begin_session();
@@ -62,7 +62,7 @@ fn meet(friends: &Friends, far: &mut Far) {
 }
 
 /// They give and take until `GIVEN` and `RECEIVED`, from where they are.
-fn exchange(friends: &Friends, far: &mut Far, to_given: u64, to_received: u64) {
+pub(super) fn exchange(friends: &Friends, far: &mut Far, to_given: u64, to_received: u64) {
     let (mut given, mut received) = totals(friends);
     while given < to_given || received < to_received {
         if given < to_given {
@@ -91,7 +91,7 @@ fn state(friends: &Friends) -> State {
     friends.standing(&Far::key(), 0).unwrap().unwrap().state
 }
 
-fn far_friend() -> SavedFriend {
+pub(super) fn far_friend() -> SavedFriend {
     SavedFriend {
         name: "far".into(),
         hints: vec!["192.0.2.1:6881".into()],
@@ -101,7 +101,7 @@ fn far_friend() -> SavedFriend {
 }
 
 /// A directory in which `GIVEN` and `RECEIVED` are acknowledged, and the far end.
-fn indebted() -> (tempfile::TempDir, Far) {
+pub(super) fn indebted() -> (tempfile::TempDir, Far) {
     let dir = tempfile::tempdir().unwrap();
     let (friends, notes) = befriended(dir.path());
     assert_eq!(notes, vec![]);
@@ -115,16 +115,25 @@ fn indebted() -> (tempfile::TempDir, Far) {
 
 /// The last acknowledged state, or a ledger that says it may be an old copy, refuses to sign, and adopts at the next sync.
 /// True: it was all there.
-fn assert_whole_or_restored(dir: &Path, far: &Far, what: &str) -> bool {
+pub(super) fn assert_whole_or_restored(dir: &Path, far: &Far, what: &str) -> bool {
+    let (whole, noticed) = adopts(dir, far, what);
+    assert!(whole || noticed, "{what}: less, silently");
+    whole
+}
+
+/// It refuses to sign, and adopts at the next sync.
+pub(super) fn assert_adopts(dir: &Path, far: &Far, what: &str) {
+    adopts(dir, far, what);
+}
+
+/// Whether it was all there, and whether something was found to be missing.
+fn adopts(dir: &Path, far: &Far, what: &str) -> (bool, bool) {
     let (friends, _) = befriended(dir);
-    let whole = totals(&friends) == (GIVEN, RECEIVED);
     if friends.list().is_empty() {
         friends.add(Far::key(), far_friend()).unwrap();
     }
-    assert!(
-        whole || state(&friends) == State::Restored,
-        "{what}: less, silently"
-    );
+    let whole = totals(&friends) == (GIVEN, RECEIVED);
+    let noticed = state(&friends) == State::Restored;
     let early = friends.sign(&Far::key(), 1_000_000, 0);
     assert!(
         matches!(early, Err(SignError::Refused(SignRefusal::NotSynced))),
@@ -155,7 +164,7 @@ fn assert_whole_or_restored(dir: &Path, far: &Far, what: &str) -> bool {
     let (friends, notes) = befriended(dir);
     assert_eq!(notes, vec![], "{what}: repaired once is repaired");
     assert_eq!(totals(&friends), (GIVEN, RECEIVED + 1), "{what}");
-    whole
+    (whole, noticed)
 }
 
 #[test]

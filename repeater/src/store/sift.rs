@@ -1,0 +1,66 @@
+//! Reads every setting once at the start, so that another version's format, a lost .torrent or a damaged value shows then.
+//! One damaged value is put aside and named; the rest is used.
+
+use bt_wire::ids::InfoHash;
+use friends_proto::identity::{PUBLIC_BYTES, PublicKey};
+use swarm_core::policy::quota::Book;
+
+use super::codec::{self, Record};
+use super::error::{StoreError, StoreNote};
+use super::types::{Flag, SavedFeed, SavedFriend, SavedMaster, SwarmRow};
+use super::{FEEDS, FLAGS, FRIENDS, MASTERS, MONTHS, SWARMS, Store, shown};
+
+impl Store {
+    /// Errors: `Newer`, `TooOld`, and those of the file system.
+    pub(super) fn sift(&self, notes: &mut Vec<StoreNote>) -> Result<(), StoreError> {
+        let any = |_: &[u8]| true;
+        self.sift_tree::<SwarmRow>(SWARMS, |key| key.len() == InfoHash([0; 20]).0.len(), notes)?;
+        self.sift_tree::<SavedFeed>(FEEDS, any, notes)?;
+        self.sift_tree::<SavedMaster>(MASTERS, any, notes)?;
+        self.sift_tree::<Flag>(FLAGS, any, notes)?;
+        self.sift_tree::<Book>(MONTHS, any, notes)?;
+        self.sift_tree::<SavedFriend>(FRIENDS, |key| public_key(key).is_some(), notes)?;
+        for hash in self.swarms() {
+            if let Err(StoreError::Damaged { reason, .. }) = self.swarm(hash) {
+                notes.push(StoreNote::TorrentLost {
+                    info_hash: hash.to_string(),
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn sift_tree<T: Record>(
+        &self,
+        tree: u8,
+        is_key: impl Fn(&[u8]) -> bool,
+        notes: &mut Vec<StoreNote>,
+    ) -> Result<(), StoreError> {
+        for (key, value) in self.raw_rows(tree) {
+            let reason = match codec::decode::<T>(&shown(&key), &value) {
+                Ok(_) if is_key(&key) => continue,
+                Ok(_) => "its key is none".to_owned(),
+                Err(StoreError::Damaged { reason, .. }) => reason,
+                Err(e) => return Err(e),
+            };
+            let aside = self.inner.lock.dir().quarantine()?;
+            let name = format!("value-{tree}-{:08x}", crc32c::crc32c(&key));
+            aside.replace(&*self.inner.disk, &name, &value)?;
+            self.remove(tree, &key)?;
+            notes.push(StoreNote::ValueDamaged {
+                what: T::NAME,
+                key: shown(&key),
+                reason,
+                moved_to: aside.path(&name),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The friend whose row has this key.
+pub(super) fn public_key(key: &[u8]) -> Option<PublicKey> {
+    let bytes = <[u8; PUBLIC_BYTES]>::try_from(key).ok()?;
+    PublicKey::from_bytes(&bytes).ok()
+}
