@@ -82,7 +82,7 @@ pub struct SignedRecord {
 pub struct LedgerAccount {
     /// The friend's code, without hints.
     pub friend: String,
-    /// The operator's name for it; null = no friend any more.
+    /// The operator's name for it; null = not on the list (any more).
     pub name: Option<String>,
     /// The newest IOU that it signed: help we gave.
     pub given: Option<SignedRecord>,

@@ -44,6 +44,12 @@ pub const FRIENDS_VERIFY: &str = "/api/v1/friends/verify";
 pub const FRIENDS_EXPORT: &str = "/api/v1/friends/export";
 /// POST [`crate::friends::FriendsExport`], answered with [`crate::friends::Imported`].
 pub const FRIENDS_IMPORT: &str = "/api/v1/friends/import";
+/// GET [`crate::aid::Aid`].
+pub const AID: &str = "/api/v1/aid";
+/// POST [`crate::aid::AskForHelp`], answered with [`crate::aid::HelpAsked`].
+pub const AID_ASK: &str = "/api/v1/aid/ask";
+/// POST [`crate::aid::StopHelp`].
+pub const AID_STOP: &str = "/api/v1/aid/stop";
 /// GET [`crate::node::CacheReport`].
 pub const CACHE: &str = "/api/v1/cache";
 /// POST `{}`.

@@ -166,6 +166,32 @@ impl Friends {
         Ok(known.friends.remove(key).is_some())
     }
 
+    /// Whether it is on the list.
+    #[must_use]
+    pub fn is_listed(&self, key: &PublicKey) -> bool {
+        self.known.lock().friends.contains_key(key)
+    }
+
+    /// Opens an account with somebody who is not on the list, where there is none. It is kept once it is persisted.
+    pub fn acquaint(&self, key: PublicKey) {
+        let new = || Account::new(self.identity.public_key(), key, self.epoch);
+        self.known.lock().accounts.entry(key).or_insert_with(new);
+    }
+
+    /// Drops an account with somebody who is not on the list, where nothing was given, nor received, nor left unsigned.
+    pub fn forget_acquaintance(&self, key: &PublicKey) {
+        let mut known = self.known.lock();
+        if known.friends.contains_key(key) {
+            return;
+        }
+        let empty = |account: &Account| {
+            account.received_bytes() == 0 && account.meter().delivered_bytes() == 0
+        };
+        if known.accounts.get(key).is_some_and(empty) {
+            known.accounts.remove(key);
+        }
+    }
+
     /// A session with a friend stands, or ended, at `now` (seconds since the Unix epoch).
     pub fn seen(&self, key: &PublicKey, online: bool, now: u64) -> Result<(), StoreError> {
         let mut known = self.known.lock();

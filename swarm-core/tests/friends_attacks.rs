@@ -314,7 +314,7 @@ fn p18_nothing_of_a_private_torrent_goes_to_friends() {
     }
     desk.needy_master(true);
     desk.wait(120);
-    desk.feed(Input::Friends(FriendsInput::Ask(SWARM, None)));
+    desk.feed(Input::Friends(FriendsInput::Ask(HASH, None)));
     desk.wait(5);
     assert_eq!(desk.out, []);
     assert!(desk.fired(|why| *why == FriendDefence::Private) > 0);

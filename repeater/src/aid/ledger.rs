@@ -80,7 +80,12 @@ impl Books {
         tokio::task::spawn_blocking(move || job(&friends, &key)).await
     }
 
+    /// An acquaintance costs us no disk before we gave it something, or owe it: fresh keys are free.
     async fn persist(&self, record: AccountRecord) -> Result<(), Unbearable> {
+        let counts = record.received.is_some() || record.delivered_bytes > 0;
+        if !counts && !self.friends.is_listed(&self.key) {
+            return Ok(());
+        }
         let persisted = self.work(move |friends, _| friends.persist(record, unix_now()));
         Ok(persisted.await??)
     }

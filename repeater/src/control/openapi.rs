@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{friend_routes, routes};
+use super::{aid_routes, friend_routes, routes};
 
 /// Adds the bearer token.
 struct BearerToken;
@@ -48,6 +48,9 @@ impl Modify for BearerToken {
         friend_routes::verify_ledger,
         friend_routes::export_friends,
         friend_routes::import_friends,
+        aid_routes::aid,
+        aid_routes::ask_for_help,
+        aid_routes::stop_help,
         routes::cache,
         routes::pause,
         routes::resume,

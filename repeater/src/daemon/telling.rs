@@ -1,5 +1,6 @@
 //! The brain's notes in words, for the log.
 
+use bt_wire::ids::InfoHash;
 use control_api::units::Size;
 use swarm_core::io::friends::FriendsNote;
 use swarm_core::io::{LeaveReason, Note, SwarmId};
@@ -100,6 +101,11 @@ impl Shared {
                 let (friend, what) = (name(*id), self.swarm_name(*swarm));
                 tracing::info!("help: {friend}'s line and the master met for {what}");
                 tracing::debug!(%from, "the master's end");
+            }
+            FriendsNote::AskDone(hash) => {
+                let swarm = self.engine.find(InfoHash(*hash));
+                let what = swarm.map_or_else(|| InfoHash(*hash).to_string(), |swarm| swarm.name());
+                tracing::info!("help: what was asked for by hand is done with {what}");
             }
             FriendsNote::Fired(id, defence) => {
                 tracing::debug!(friend = %name(*id), ?defence, "a defence fired")

@@ -28,7 +28,8 @@ pub use error::{StoreError, StoreNote};
 pub use ledger::{CheckedAccount, OpenedLedger};
 pub use lock::DirLock;
 pub use types::{
-    SavedFeed, SavedFriend, SavedMaster, SavedRpc, SavedSwarm, SwarmContent, SwarmSource, Totals,
+    SavedFeed, SavedFriend, SavedMaster, SavedRpc, SavedSwarm, SavedWish, SwarmContent,
+    SwarmSource, Totals,
 };
 
 use codec::Record;
@@ -48,6 +49,7 @@ const FRIENDS: u8 = 5;
 const IOUS: u8 = 6;
 const IDENTITY: u8 = 7;
 const MONTHS: u8 = 8;
+const WISHES: u8 = 9;
 const BOOK: &[u8] = b"book";
 const PAUSED: &[u8] = b"paused";
 
@@ -144,6 +146,7 @@ impl Store {
         self.rows::<SavedMaster>(MASTERS)?;
         self.rows::<Flag>(FLAGS)?;
         self.rows::<Book>(MONTHS)?;
+        self.rows::<SavedWish>(WISHES)?;
         self.friends()?;
         Ok(())
     }
@@ -287,6 +290,23 @@ impl Store {
     /// Forgets a master. False: there was none.
     pub fn remove_master(&self, name: &str) -> Result<bool, StoreError> {
         self.remove(MASTERS, name.as_bytes())
+    }
+
+    /// Keeps the operator's word about help with a torrent; None: it has none any more.
+    pub fn set_wish(&self, hash: InfoHash, wish: Option<SavedWish>) -> Result<(), StoreError> {
+        match wish {
+            Some(wish) => self.put(WISHES, hash.as_bytes(), &wish),
+            None => self.remove(WISHES, hash.as_bytes()).map(drop),
+        }
+    }
+
+    /// The operator's words about help, by infohash.
+    pub fn wishes(&self) -> Result<Vec<(InfoHash, SavedWish)>, StoreError> {
+        let rows = self.rows(WISHES)?.into_iter();
+        let hash = |key: Vec<u8>| <[u8; 20]>::try_from(key.as_slice()).ok().map(InfoHash);
+        Ok(rows
+            .filter_map(|(key, wish)| Some((hash(key)?, wish)))
+            .collect())
     }
 
     /// Whether the operator paused the node.

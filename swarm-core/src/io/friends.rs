@@ -74,10 +74,13 @@ pub enum FriendsInput {
     Rpc(MasterId, RpcPowers),
     /// A look at a master's peers of one swarm.
     MasterPeers(SwarmId, MasterId, Vec<MasterPeer>),
-    /// The operator asks for help (`slavectl aid ask`), for so many bytes; `None` = all that is missing.
-    Ask(SwarmId, Option<u64>),
-    /// The operator wants no help there, until asked again.
-    StopAsking(SwarmId),
+    /// The operator asks for help with the torrent of this infohash (`slavectl aid ask`), for so many bytes; `None` = all
+    /// that a master of ours lacks there. Lasts until [`FriendsNote::AskDone`].
+    Ask([u8; 20], Option<u64>),
+    /// The operator wants no help with this torrent, neither to us nor from us, until it asks again.
+    Stop([u8; 20]),
+    /// The operator's word about this torrent no longer counts.
+    ByItself([u8; 20]),
 }
 
 /// Facts about one friend.
@@ -315,6 +318,8 @@ pub enum FriendsNote {
     WeHelped(FriendId, u64, u64),
     /// Its master came to us, or we reached it.
     Arrived(FriendId, SwarmId, SocketAddr),
+    /// What the operator asked for with [`FriendsInput::Ask`] is had, or cannot be.
+    AskDone([u8; 20]),
     /// A defence fired against it.
     Fired(FriendId, FriendDefence),
 }

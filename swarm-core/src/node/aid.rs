@@ -8,6 +8,7 @@ mod helping;
 mod lending;
 mod serving;
 mod viewing;
+mod wishing;
 
 use crate::io::friends::{
     FriendDefence, FriendFact, FriendId, FriendsInput, FriendsLimits, FriendsMode, FriendsOutput,
@@ -26,6 +27,7 @@ use core::time::Duration;
 use helping::Help;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use wishing::Wish;
 
 pub(super) use viewing::view;
 
@@ -109,6 +111,8 @@ pub(super) struct Aid {
     /// Helps that we give.
     helps: BTreeMap<HelpKey, Help>,
     needs: BTreeMap<SwarmId, Need>,
+    /// The operator's word, by infohash.
+    wishes: BTreeMap<[u8; 20], Wish>,
     pool: Pool,
     dials: FriendDials,
     rpc: BTreeMap<MasterId, RpcPowers>,
@@ -126,6 +130,7 @@ impl Aid {
             asked: BTreeMap::new(),
             helps: BTreeMap::new(),
             needs: BTreeMap::new(),
+            wishes: BTreeMap::new(),
             pool: Pool::new(limits.open_pool, Timestamp::ZERO),
             dials: FriendDials::default(),
             rpc: BTreeMap::new(),
@@ -168,8 +173,9 @@ impl Node {
             FriendsInput::MasterPeers(swarm, master, peers) => {
                 self.saw_peers(swarm, master, &peers)
             }
-            FriendsInput::Ask(swarm, bytes) => self.ask_by_hand(swarm, bytes),
-            FriendsInput::StopAsking(swarm) => self.stop_asking(swarm),
+            FriendsInput::Ask(info_hash, bytes) => self.ask_by_hand(info_hash, bytes),
+            FriendsInput::Stop(info_hash) => self.stop_by_hand(info_hash),
+            FriendsInput::ByItself(info_hash) => self.forget_wish(info_hash),
         }
     }
 

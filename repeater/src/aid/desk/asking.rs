@@ -164,7 +164,7 @@ impl Desk {
             Part::Whole(torrent) => {
                 let (info_hash, private) = (fetch.info_hash(), torrent.meta.private);
                 //= spec/friends.md#offer-private
-                if private && (!fetch.ask.private || !self.friends.private_torrents) {
+                if private && (!fetch.ask.private || !self.friends.speaks(true)) {
                     count_defence("Private");
                     return self.metadata_failed(id).await;
                 }

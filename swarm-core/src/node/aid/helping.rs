@@ -114,7 +114,7 @@ impl Node {
         self.send(friend, HelpMessage::Decline { id, why });
     }
 
-    fn swarm_of(&self, info_hash: &[u8; 20]) -> Option<SwarmId> {
+    pub(super) fn swarm_of(&self, info_hash: &[u8; 20]) -> Option<SwarmId> {
         self.swarms
             .values()
             .find(|swarm| swarm.info_hash == *info_hash && !swarm.forgotten)
@@ -169,6 +169,9 @@ impl Node {
     }
 
     fn judge_ask(&mut self, friend: FriendId, ask: &Ask) -> Result<help::Terms, Decline> {
+        if self.aid.is_stopped(&ask.info_hash) {
+            return Err(Decline::Off);
+        }
         let known = self
             .swarm_of(&ask.info_hash)
             .and_then(|id| self.swarms.get(&id));
