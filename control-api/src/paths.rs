@@ -36,6 +36,10 @@ pub const FRIENDS: &str = "/api/v1/friends";
 pub const FRIENDS_REMOVE: &str = "/api/v1/friends/remove";
 /// GET [`crate::friends::OwnCode`].
 pub const FRIENDS_CODE: &str = "/api/v1/friends/code";
+/// GET [`crate::friends::OwnSuccession`]; POST `{}`: make a new key.
+pub const FRIENDS_KEY: &str = "/api/v1/friends/key";
+/// POST [`crate::friends::Follow`], answered with [`crate::friends::Friend`].
+pub const FRIENDS_FOLLOW: &str = "/api/v1/friends/follow";
 /// GET a list of [`crate::friends::LedgerAccount`].
 pub const FRIENDS_LEDGER: &str = "/api/v1/friends/ledger";
 /// GET [`crate::friends::LedgerCheck`].

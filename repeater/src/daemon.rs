@@ -12,6 +12,7 @@ mod limiting;
 mod mastering;
 mod naming;
 mod reloading;
+mod succeeding;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -195,6 +195,17 @@ pub(crate) enum Friends {
         /// Its name or its code
         name: String,
     },
+    /// Show the statement about your newest key, for your friends; with --new, make a new key first
+    Rekey {
+        /// Make a new key: yours may be in other hands. It counts from the daemon's next start on
+        #[arg(long)]
+        new: bool,
+    },
+    /// Take a friend's new key for its old one, by the statement that its `rekey` prints
+    Follow {
+        /// bss1…
+        statement: String,
+    },
     /// The signed records, of one or all
     Ledger {
         /// A friend's name or code

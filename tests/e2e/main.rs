@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a test tells what it measured")]
 
 mod eviction;
+mod friends;
 mod harness;
 mod hostile;
 mod kill;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         neediest::TESTS,
         eviction::TESTS,
         hostile::TESTS,
+        friends::TESTS,
         kill::TESTS,
     ];
     let mut all = all.concat();

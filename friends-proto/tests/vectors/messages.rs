@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use bt_wire::bencode::{Document, Item, Limits, Value};
 use friends_proto::identity::Signature;
 use friends_proto::message::{
-    Arrived, Ask, Bye, ByeReason, Decline, DeclineReason, DecodeError, Deliveries, Hello, HelpId,
-    IouBytes, Message, Meta, MetaAsk, MetaNone, NewIou, Offer, PieceSet, Progress, Release,
-    Reserve, Stop, StopReason, Sync, TorrentHash,
+    AnnounceUrl, Arrived, Ask, Bye, ByeReason, Decline, DeclineReason, DecodeError, Deliveries,
+    Hello, HelpId, IouBytes, Message, Meta, MetaAsk, MetaNone, NewIou, Offer, PieceSet, Progress,
+    Release, Reserve, Stop, StopReason, Sync, TorrentHash,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,10 @@ struct Refused {
     name: String,
     bytes: String,
     then: String,
+}
+
+fn url(text: &str) -> AnnounceUrl {
+    AnnounceUrl::new(text).expect("printable")
 }
 
 fn endpoint(text: &str) -> SocketAddr {
@@ -124,6 +128,18 @@ fn beginning() -> Vec<(&'static str, Message)> {
         master: vec![v4, v6],
         deliveries: Deliveries(0x0f),
         private: false,
+        trackers: vec![],
+    };
+    let announced = Ask {
+        trackers: vec![
+            url("http://tracker.example:6969/announce"),
+            url("udp://[2001:db8::7]:1337"),
+        ],
+        ..ask.clone()
+    };
+    let longest = Ask {
+        trackers: vec![url(&"u".repeat(512)); 4],
+        ..ask.clone()
     };
     let largest = Ask {
         id: HelpId(u32::MAX),
@@ -134,6 +150,7 @@ fn beginning() -> Vec<(&'static str, Message)> {
         master: vec![v6; 8],
         deliveries: Deliveries::RPC.or(Deliveries::RELAYED),
         private: true,
+        trackers: vec![],
     };
     let offer = |rate, room, at: &[SocketAddr]| {
         Message::Offer(Offer {
@@ -147,6 +164,8 @@ fn beginning() -> Vec<(&'static str, Message)> {
     let decline = |why| Message::Decline(Decline { id, why });
     vec![
         ("ask", Message::Ask(ask)),
+        ("ask with trackers", Message::Ask(announced)),
+        ("ask with the longest trackers", Message::Ask(longest)),
         (
             "ask, at the largest, of a private v2 torrent",
             Message::Ask(largest),
@@ -289,6 +308,22 @@ fn ignored() -> Vec<(&'static str, Vec<u8>)> {
         ])
         .encode()
     };
+    let ask = |urls: &[&str]| {
+        Item::dict([
+            ("m", Item::from("ask")),
+            ("id", int(8)),
+            ("ih", Item::bytes([0x11; 20])),
+            ("size", int(1000)),
+            ("pl", int(100)),
+            ("want", int(1000)),
+            ("by", int(8)),
+            (
+                "tr",
+                Item::List(urls.iter().map(|url| Item::bytes(url)).collect()),
+            ),
+        ])
+        .encode()
+    };
     let mapped = unhex("00000000000000000000ffffc63364011ae1");
     vec![
         ("an unknown type", b"d1:m7:novelty1:xi1ee".to_vec()),
@@ -316,6 +351,14 @@ fn ignored() -> Vec<(&'static str, Vec<u8>)> {
         (
             "an info dictionary over 2^24 bytes",
             meta(15_360, (1 << 24) + 1, &[0; 15_360]),
+        ),
+        ("five trackers", ask(&["http://t/announce"; 5])),
+        ("an empty tracker", ask(&[""])),
+        ("a tracker of 513 bytes", ask(&[&"u".repeat(513)])),
+        ("a tracker with a space", ask(&["http://t/ announce"])),
+        (
+            "a tracker that is not ASCII",
+            ask(&["http://t\u{e4}/announce"]),
         ),
         ("an empty IOU", iou(0)),
         ("an IOU of 513 bytes", iou(513)),

@@ -167,18 +167,17 @@ impl Desk {
             // Whoever asked may be gone.
             Command::Reload(reply) => drop(reply.send(self.reload().await)),
             Command::Limits(limits, reply) => {
-                self.limit(limits).await;
-                drop(reply.send(()));
+                self.limit(&limits);
+                let _ = reply.send(());
             }
             Command::Restart => self.part_from(|_, _| true, ByeReason::Leaving),
         }
     }
 
-    /// Takes new limits: what they no longer allow ends.
-    async fn limit(&mut self, limits: FriendsLimits) {
-        let rules = Rules::new(&limits);
+    /// Takes new limits, which the brain has: sessions that they no longer allow end.
+    fn limit(&self, limits: &FriendsLimits) {
+        let rules = Rules::new(limits);
         *self.friends.rules.write() = rules;
-        self.input(FriendsInput::Limits(limits)).await;
         let swarms = &self.net.swarms;
         let private = |link: &Link| {
             let swarm = swarms.find(link.infohash);

@@ -21,7 +21,7 @@ use control_api::aid::{Aid, HelpAsked};
 use control_api::error::Problem;
 use control_api::feeds::{AddFeed, Feed, FeedsChanged};
 use control_api::friends::{
-    AddFriend, Friend, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode,
+    AddFriend, Friend, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode, OwnSuccession,
 };
 use control_api::masters::{AddMaster, Master, MasterTest};
 use control_api::node::{CacheReport, Reloaded};
@@ -165,6 +165,12 @@ pub trait Control: Send + Sync + 'static {
     fn remove_friend(&self, name: String) -> Reply<'_, ()>;
     /// This slave's own friend code.
     fn own_code(&self) -> Reply<'_, OwnCode>;
+    /// The statement about our newest key.
+    fn own_succession(&self) -> Reply<'_, OwnSuccession>;
+    /// Makes a new key of ours, which counts from the next start on.
+    fn replace_own_key(&self) -> Reply<'_, OwnSuccession>;
+    /// Takes a friend's new key for its old one.
+    fn follow_friend(&self, statement: String) -> Reply<'_, Friend>;
     /// What is signed between friends and us.
     fn ledger(&self) -> Reply<'_, Vec<LedgerAccount>>;
     /// Checks every signature on record again.

@@ -128,6 +128,14 @@ pub(crate) fn aid() -> Aid {
     }
 }
 
+fn own_succession() -> OwnSuccession {
+    OwnSuccession {
+        statement: "bss1qqqq".to_owned(),
+        code: CODE.to_owned(),
+        waits: true,
+    }
+}
+
 pub(crate) fn friend() -> Friend {
     Friend {
         name: EVIL.to_owned(),
@@ -373,6 +381,15 @@ impl Control for Stub {
             hints: Vec::new(),
         };
         Box::pin(async { Ok(own) })
+    }
+    fn own_succession(&self) -> Reply<'_, OwnSuccession> {
+        Box::pin(async { Ok(own_succession()) })
+    }
+    fn replace_own_key(&self) -> Reply<'_, OwnSuccession> {
+        self.change("replace_own_key".to_owned(), own_succession())
+    }
+    fn follow_friend(&self, statement: String) -> Reply<'_, Friend> {
+        self.change(format!("follow_friend {statement}"), friend())
     }
     fn ledger(&self) -> Reply<'_, Vec<LedgerAccount>> {
         Box::pin(async { Ok(vec![account()]) })

@@ -179,6 +179,8 @@ impl Shared {
                     tracing::warn!("{error:#}");
                 }
             }
+            //= spec/friends.md#ask-trackers-named
+            EngineEvent::Named(id, by) => self.register(id, AddressSource::Named { by }).await,
             EngineEvent::Invite(master, swarm, at) => self.invite_helper(master, swarm, at),
             EngineEvent::Watch(master, swarm, on) => self.watch_peers(master, swarm, on),
             EngineEvent::Note(note) => {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use control_api::aid::{Aid, HelpAsked};
 use control_api::feeds::{AddFeed, Feed, FeedsChanged};
 use control_api::friends::{
-    AddFriend, Friend, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode,
+    AddFriend, Friend, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode, OwnSuccession,
 };
 use control_api::masters::{AddMaster, Master, MasterRpc, MasterTest};
 use control_api::node::{CacheReport, CacheSwarm, Reloaded};
@@ -361,6 +361,15 @@ impl Control for Answers {
     }
     fn own_code(&self) -> Reply<'_, OwnCode> {
         Box::pin(async { self.0.own_code() })
+    }
+    fn own_succession(&self) -> Reply<'_, OwnSuccession> {
+        Box::pin(self.0.own_succession())
+    }
+    fn replace_own_key(&self) -> Reply<'_, OwnSuccession> {
+        Box::pin(self.0.replace_own_key())
+    }
+    fn follow_friend(&self, statement: String) -> Reply<'_, Friend> {
+        Box::pin(self.0.follow_friend(statement))
     }
     fn ledger(&self) -> Reply<'_, Vec<LedgerAccount>> {
         Box::pin(self.0.ledger())

@@ -153,10 +153,19 @@ impl Shared {
     }
 
     fn check_friends(&self) -> Result<(), Refusal> {
-        if self.known.lock().config.friends.mode == FriendsMode::Off {
+        let mode = self.known.lock().config.friends.mode;
+        if mode == FriendsMode::Off {
             let hint = "write mode = \"known\" there, then `slavectl reload`";
             let why = "the configuration has friends.mode = \"off\"";
             return Err(Refusal::conflict("help", why, hint));
+        }
+        if mode == FriendsMode::Known && self.friends.list().is_empty() {
+            let hint = "`slavectl friends add CODE` adds a friend";
+            return Err(Refusal::conflict(
+                "help",
+                "there are no friends to ask",
+                hint,
+            ));
         }
         Ok(())
     }

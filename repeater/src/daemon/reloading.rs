@@ -64,7 +64,7 @@ impl Shared {
             self.engine.set_limits(limits(&new)).await?;
         }
         if old.friends != new.friends {
-            self.engine.set_friends_limits(friends_limits(&new)).await;
+            self.engine.set_friends_limits(friends_limits(&new)).await?;
         }
         if let Some(set_log) = self.set_log.as_ref().filter(|_| old.log != new.log) {
             set_log(&new.log.filter);

@@ -347,15 +347,19 @@ impl EngineHandle {
         answer.await.unwrap_or(Ok(()))
     }
 
-    /// New limits for friends. Sessions that they no longer allow end.
-    pub async fn set_friends_limits(&self, limits: FriendsLimits) {
+    /// New limits for friends. Helps and sessions that they no longer allow end.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub async fn set_friends_limits(&self, limits: FriendsLimits) -> Result<(), Stopped> {
+        self.friends_input(FriendsInput::Limits(limits.clone()))
+            .await?;
         let Some(friends) = &self.network.friends else {
-            return;
+            return Ok(());
         };
         let (reply, done) = oneshot::channel();
         friends.command(Command::Limits(limits, reply)).await;
-        // An engine that has stopped has no limits.
-        drop(done.await);
+        done.await.map_err(|_| Stopped)
     }
 
     /// The operator's name for a friend.

@@ -1,7 +1,8 @@
 //! Saved state: what the operator changed, and the totals. sled for the database, a synced journal beside it.
 //!
 //! In the data directory: `lock`, `settings.journal`, `db/` (sled), `torrents/<infohash>.torrent`, `quarantine-<n>/`,
-//! `identity.key` and `identity.epoch` (who we are to friends, and which opening of the store was the last).
+//! `identity.key`, `identity.epoch` and `identity.next` (who we are to friends, which opening of the store was the last,
+//! and who we are from the next one on).
 //! A `put_*`, `set_*` or `remove_*` of a setting returns after its change is durable (journal synced); after an error
 //! the old state stands. Totals are written out every half second and may lose that much.
 //! All calls block on the disk: call them from `spawn_blocking`.
@@ -15,6 +16,7 @@ mod journal;
 mod ledger;
 mod lock;
 mod recover;
+mod succession;
 mod types;
 
 use std::path::Path;
@@ -50,6 +52,9 @@ const IOUS: u8 = 6;
 const IDENTITY: u8 = 7;
 const MONTHS: u8 = 8;
 const WISHES: u8 = 9;
+const FOLLOWED: u8 = 10;
+const REPLACED: u8 = 11;
+const FORMER: u8 = 12;
 const BOOK: &[u8] = b"book";
 const PAUSED: &[u8] = b"paused";
 
@@ -148,6 +153,8 @@ impl Store {
         self.rows::<Book>(MONTHS)?;
         self.rows::<SavedWish>(WISHES)?;
         self.friends()?;
+        self.followed()?;
+        self.own_successions()?;
         Ok(())
     }
 

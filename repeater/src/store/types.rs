@@ -114,6 +114,13 @@ pub enum SavedWish {
     Stop,
 }
 
+/// A statement about a new key, saved under the old one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedSuccession {
+    /// As people hand it around.
+    pub(super) statement: String,
+}
+
 /// What is signed between a friend and us, saved under its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SavedAccount {

@@ -121,8 +121,9 @@ pub enum FriendFact {
     Linked(ConnId),
     /// A message of its.
     Message(HelpMessage),
-    /// An IOU of its for us, verified, of this total. Whatever it says, the largest counts.
-    Iou(u64),
+    /// An IOU of its for us, verified, of this total, and the help that it pays for first. Whatever it says, the largest
+    /// counts.
+    Iou(u64, Option<HelpId>),
     /// What [`FriendsOutput::Sign`] ordered is durable, and on its way.
     Signed(u64),
     /// The metadata that [`FriendsOutput::FetchMeta`] ordered cannot be had, or is not the torrent's.
@@ -268,8 +269,9 @@ pub enum StopReason {
 pub enum FriendsOutput {
     /// Send this in the friend's session.
     Send(FriendId, HelpMessage),
-    /// Make durable, sign and send: we owe this friend so many bytes in all. Answered by [`FriendFact::Signed`].
-    Sign(FriendId, u64),
+    /// Make durable, sign and send: we owe this friend so many bytes in all, first for this help. Answered by
+    /// [`FriendFact::Signed`].
+    Sign(FriendId, u64, Option<HelpId>),
     /// Keep this about the friend with the ledger; later ones replace it. Bytes delivered to it, and bytes disputed.
     Keep(FriendId, u64, u64),
     /// Get the metadata of this help's torrent from the friend, check it against the infohash, read its private flag
@@ -312,12 +314,16 @@ pub enum FriendsNote {
     HelpEnded(FriendId, SwarmId, u64, u64),
     /// We declined its ask.
     WeDeclined(FriendId, Decline),
+    /// It asked for so many bytes, and we offered this rate in bytes/s.
+    WeOffer(FriendId, u64, u64),
     /// We help it.
     WeHelp(FriendId, SwarmId),
     /// Our help is over: bytes we gave, bytes it signed for.
     WeHelped(FriendId, u64, u64),
-    /// Its master came to us, or we reached it.
+    /// Its master came to us, or we reached it; or it says that our master came to it.
     Arrived(FriendId, SwarmId, SocketAddr),
+    /// It brings us pieces itself, and we hand them on.
+    Relays(FriendId, SwarmId),
     /// What the operator asked for with [`FriendsInput::Ask`] is had, or cannot be.
     AskDone([u8; 20]),
     /// A defence fired against it.

@@ -25,6 +25,10 @@ impl Desk {
         if !self.friends.is_open() {
             return None;
         }
+        if self.ledger.is_replaced(&key) {
+            count_defence("ReplacedKey");
+            return None;
+        }
         let known = self.people.values();
         let near = known.filter(|person| person.nearness == Nearness::Acquaintance);
         if near.count() >= MAX_ACQUAINTANCES {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use friends_proto::message::{ByeReason, Message};
 use friends_proto::pair::Role;
 use friends_proto::session::{Stays, stays};
-use swarm_core::io::friends::{FriendFact, FriendId};
+use swarm_core::io::friends::{self as brain, FriendFact, FriendId};
 use swarm_core::policy::pool::NetworkTag;
 use swarm_core::policy::tit_for_tat::Nearness;
 
@@ -197,8 +197,9 @@ impl Desk {
             }
             Message::Iou(new) => {
                 let help = new.help.map(|help| u64::from(help.0));
+                let paid = new.help.map(|help| brain::HelpId(help.0));
                 match books.receive(&new.iou, help).await {
-                    Ok(Some(total)) => self.fact(id, FriendFact::Iou(total)).await,
+                    Ok(Some(total)) => self.fact(id, FriendFact::Iou(total, paid)).await,
                     Ok(None) => {}
                     Err(why) => self.unbearable(id, &why),
                 }

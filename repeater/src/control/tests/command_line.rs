@@ -418,6 +418,9 @@ async fn slavectl_adds_and_removes_friends() {
             "adds your code, too",
         ),
         (&["friends", "remove", "Ann"], "is kept"),
+        (&["friends", "rekey"], "restart btslave"),
+        (&["friends", "rekey", "--new"], "bss1qqqq"),
+        (&["friends", "follow", "bss1pppp"], "has a new key"),
     ] {
         let ran = slavectl(&daemon, dir.path(), args).await;
         assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");
@@ -426,6 +429,11 @@ async fn slavectl_adds_and_removes_friends() {
     let expected = format!("add_friend {} as Some(\"Ann\")", stub::CODE);
     assert_eq!(
         daemon.stub.changes.lock().as_slice(),
-        [expected.as_str(), "remove_friend Ann"]
+        [
+            expected.as_str(),
+            "remove_friend Ann",
+            "replace_own_key",
+            "follow_friend bss1pppp"
+        ]
     );
 }

@@ -124,9 +124,11 @@ impl Node {
     /// A friend asks.
     pub(super) fn asked_by(&mut self, friend: FriendId, ask: Ask) {
         let key = (friend, ask.id);
-        if self.aid.helps.contains_key(&key) || self.aid.asked.contains_key(&key) {
+        if self.aid.asked.contains_key(&key) {
             return self.desk.friend_fired(friend, FriendDefence::OutOfTurn);
         }
+        //= spec/friends.md#help-again
+        self.end_help(key, None);
         match self.judge_ask(friend, &ask) {
             Err(why) => self.decline(friend, ask.id, why),
             Ok(terms) => {
@@ -156,6 +158,8 @@ impl Node {
                     },
                 };
                 self.aid.helps.insert(key, help);
+                let note = FriendsNote::WeOffer(friend, ask.wanted, terms.rate);
+                self.desk.friends_note(note);
                 let offer = HelpMessage::Offer {
                     id: ask.id,
                     rate: terms.rate.max(1),
