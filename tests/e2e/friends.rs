@@ -1,357 +1,261 @@
-//! What friends, peers, trackers and the network hear of private torrents (BEP 27), and which trackers a friend may name.
-//! The test plays every far end, and holds the friend's keys.
+//! Help between friends with real daemons: an unmodified master meets a friend's line, and both ledgers say the same.
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::time::{Duration, Instant};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use bt_wire::bencode::Item;
-use bt_wire::message::Message as Wire;
-use friends_proto::friend_code::FriendCode;
-use friends_proto::identity::PublicKey;
-use friends_proto::message::{
-    AnnounceUrl, Ask, Deliveries, HelpId, Message, Meta, PieceSet, Reserve, TorrentHash,
+use serde_json::{Value, json};
+use tests::clients::{
+    Btslave, Client, Libtorrent, PEER_PORT, Program, QBittorrent, Role, Transmission, folder,
 };
-use tests::clients::{Btslave, Client, PEER_PORT};
 use tests::content::{Kind, Torrent};
-use tests::raw::friend::{Friend, identity};
-use tests::raw::{Heard, RawPeer, Script};
+use tests::http_gate::HttpGate;
 use tests::runner::{Test, address};
+use tests::wait::eventually;
 
-use crate::support::{Taken, Tracker, counter, serve};
+const MIB: usize = 1 << 20;
+/// The master's torrent. Its own slave's line alone would take over four minutes.
+const SIZE: usize = 64 * MIB;
+const LINE: &str = "256 KiB/s";
+/// `friends.window`: by so much the ledger and what the master counted may differ.
+const WINDOW: u64 = 4 << 20;
+const LIMIT: Duration = Duration::from_secs(150);
 
-const LIMIT: Duration = Duration::from_secs(40);
-/// By then a master that gains nothing is short (10 s), and friends were asked: several times over.
-const LONG_ENOUGH: Duration = Duration::from_secs(25);
-const FAR: u8 = 7;
-const CACHE: &str = "[cache]\nsize = \"4 MiB\"\nmemory = \"4 MiB\"\nmin_free = \"0 B\"\n";
-
-const fn test(name: &'static str, seconds: u32, run: fn() -> anyhow::Result<()>) -> Test {
-    Test {
-        name,
-        needs: &[],
-        seconds,
-        run,
-    }
-}
+const SEED: u8 = 2;
+const MASTER: u8 = 3;
+const SLAVE: u8 = 4;
+const HELPER: u8 = 5;
 
 pub const TESTS: &[Test] = &[
-    test(
-        "friends::p18_of_a_private_torrent_nobody_hears_but_its_own",
-        90,
-        p18_of_a_private_torrent_nobody_hears_but_its_own,
-    ),
-    test(
-        "friends::of_a_public_torrent_friends_hear",
-        90,
-        of_a_public_torrent_friends_hear,
-    ),
-    test(
-        "friends::an_allowed_private_torrent_is_relayed_and_by_rpc_only",
-        90,
-        an_allowed_private_torrent_is_relayed_and_by_rpc_only,
-    ),
-    test(
-        "friends::a_friend_names_no_tracker_nearer_than_itself",
-        90,
-        a_friend_names_no_tracker_nearer_than_itself,
-    ),
+    Test {
+        name: "friends::transmission_is_introduced_to_a_helper",
+        needs: &[Program::Libtorrent, Program::Transmission],
+        seconds: 180,
+        run: transmission_is_introduced_to_a_helper,
+    },
+    Test {
+        name: "friends::qbittorrent_is_introduced_where_its_rpc_cannot_dial",
+        needs: &[Program::Libtorrent, Program::QBittorrent],
+        seconds: 180,
+        run: qbittorrent_is_introduced_where_its_rpc_cannot_dial,
+    },
+    Test {
+        name: "friends::qbittorrent_is_told_of_a_helper_by_rpc",
+        needs: &[Program::Libtorrent, Program::QBittorrent],
+        seconds: 180,
+        run: qbittorrent_is_told_of_a_helper_by_rpc,
+    },
 ];
 
-/// A slave with a master that lacks everything, a seed that gives nothing, a tracker, and a friend in session.
+/// A master's RPC: its kind, where it is, and the login.
+struct Rpc<'a> {
+    kind: &'a str,
+    url: String,
+    login: (&'a str, &'a str),
+}
+
+/// Seed, slave and helper; the master is never told of the seed.
 struct Scene {
-    slave: Btslave,
     torrent: Torrent,
-    tracker: Tracker,
-    master: Taken,
-    seed: Taken,
-    friend: Friend,
-}
-
-fn own_key(slave: &Btslave) -> anyhow::Result<PublicKey> {
-    let own = slave.ctl(&["friends", "code"])?;
-    let code: FriendCode = own["code"].as_str().context("a code")?.parse()?;
-    Ok(*code.key())
-}
-
-/// Adds our friend's code, and meets the slave.
-fn befriend(slave: &Btslave) -> anyhow::Result<Friend> {
-    let code = FriendCode::new(identity(FAR).public_key(), vec![])?.to_string();
-    slave.ctl(&["friends", "add", &code, "--name", "Far"])?;
-    let key = own_key(slave)?;
-    Friend::meet(address(3), slave.address(), identity(FAR), &key)
-}
-
-/// Has nothing, and wants everything.
-fn needy(_: &Torrent) -> Script {
-    Box::new(|sender, message| {
-        if message.is_none() {
-            sender.send(&Wire::HaveNone);
-            sender.send(&Wire::Interested);
-        }
-    })
-}
-
-/// Has everything, and gives nothing.
-fn miser(_: &Torrent) -> Script {
-    Box::new(|sender, message| {
-        if message.is_none() {
-            sender.send(&Wire::HaveAll);
-        }
-    })
+    seed: Libtorrent,
+    slave: Btslave,
+    helper: Btslave,
 }
 
 impl Scene {
-    fn set(private: bool, allowed: bool) -> anyhow::Result<Self> {
-        let mut listed = Vec::new();
-        let at = SocketAddr::from((address(4), PEER_PORT));
-        bt_wire::address::encode_compact(at, &mut listed);
-        let answer = Item::dict([("interval", Item::Int(60)), ("peers", Item::bytes(listed))]);
-        let tracker = Tracker::start(address(9), answer)?;
-        let kind = Kind {
-            private,
-            tracker: Some(tracker.address()),
-        };
-        let torrent = Torrent::new("guarded.bin", 16 << 20, 64 << 10, kind)?;
-        let (_, master) = serve(address(2), &torrent, needy)?;
-        let (_, seed) = serve(address(4), &torrent, miser)?;
-        let sections = format!(
-            "{CACHE}[friends]\nprivate_torrents = {allowed}\n[[master]]\nname = \"home\"\naddress = \"{}:{PEER_PORT}\"\n",
-            address(2)
+    fn new(torrent: Torrent, rpc: &Rpc<'_>) -> anyhow::Result<Self> {
+        let mut seed = Libtorrent::start(address(SEED), &json!({}))?;
+        let source = folder("seed")?;
+        torrent.write_into(&source)?;
+        seed.add(&torrent, &source, Role::Seed)?;
+        let secret = folder("secrets")?.join("password");
+        fs::write(&secret, rpc.login.1)?;
+        let master = format!(
+            "[limits]\nupload = \"{LINE}\"\n\n[[master]]\nname = \"home\"\naddress = \"{}:{PEER_PORT}\"\n\
+             rpc = {{ kind = \"{}\", url = \"{}\", user = \"{}\", password_file = \"{}\" }}\n",
+            address(MASTER),
+            rpc.kind,
+            rpc.url,
+            rpc.login.0,
+            secret.display()
         );
-        let slave = Btslave::start(address(1), &sections, &[])?;
-        let friend = befriend(&slave)?;
-        let path = torrent.path.display().to_string();
-        slave.ctl(&["swarms", "add", &path, "--pin"])?;
-        Ok(Self {
-            slave,
+        let mut scene = Self {
+            slave: Btslave::start(address(SLAVE), &master, &[])?,
+            helper: Btslave::start(address(HELPER), "", &[])?,
             torrent,
-            tracker,
-            master,
             seed,
-            friend,
-        })
+        };
+        scene.befriend()?;
+        let seed = scene.seed.address();
+        scene.slave.add_peer(&scene.torrent, seed)?;
+        scene.helper.add_peer(&scene.torrent, seed)?;
+        Ok(scene)
     }
 
-    /// The ask that our friend hears.
-    fn ask(&mut self) -> anyhow::Result<Ask> {
-        self.friend.wait_for("an ask", LIMIT, |heard| {
-            heard.iter().find_map(|message| {
-                if let Message::Ask(ask) = message {
-                    Some(ask.clone())
-                } else {
-                    None
-                }
-            })
-        })
-    }
-
-    /// The infohash in any form in which it could be told.
-    fn names(&self) -> Vec<Vec<u8>> {
-        let hash = self.torrent.info_hash;
-        let text = hash.to_string();
-        let escaped: String = hash.0.iter().map(|byte| format!("%{byte:02X}")).collect();
-        vec![
-            hash.0.to_vec(),
-            text.to_uppercase().into_bytes(),
-            text.into_bytes(),
-            escaped.into_bytes(),
-            b"guarded".to_vec(),
-        ]
-    }
-}
-
-fn holds(bytes: &[u8], names: &[Vec<u8>]) -> bool {
-    let mut names = names.iter();
-    names.any(|name| bytes.windows(name.len()).any(|part| part == name))
-}
-
-/// What the slave said to the peers of one place.
-fn said_to(taken: &Taken) -> anyhow::Result<Vec<Heard>> {
-    let peers = taken.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
-    ensure!(!peers.is_empty(), "nobody was dialled");
-    let events = peers.iter().flat_map(RawPeer::events);
-    Ok(events.map(|event| event.heard).collect())
-}
-
-/// Payloads of extended messages.
-fn extended(heard: &[Heard]) -> Vec<(u8, Vec<u8>)> {
-    let of = |heard: &Heard| match heard {
-        Heard::Message(Wire::Extended { id, payload }) => Some((*id, payload.to_vec())),
-        Heard::Message(_) | Heard::Block { .. } | Heard::Garbage(_) | Heard::Closed(_) => None,
-    };
-    heard.iter().filter_map(of).collect()
-}
-
-/// The peers in the swarm hear of no friends and of no other peer, and every one of them is asked for or by its own tracker.
-fn p18_of_a_private_torrent_nobody_hears_but_its_own() -> anyhow::Result<()> {
-    let mut scene = Scene::set(true, false)?;
-    let hash = scene.torrent.info_hash.to_string();
-    scene.tracker.wait_event("started", LIMIT)?;
-    let end = Instant::now() + LONG_ENOUGH;
-    while scene.friend.listen(end)? {}
-    let aid = scene.slave.ctl(&["aid"])?;
-    let wants = aid["wants"].as_array().context("a list")?;
-    ensure!(
-        wants.iter().any(|want| want["asking"] == "short"),
-        "the master is not short, so nothing is shown: {aid}"
-    );
-    let by_hand = scene.slave.ctl(&["aid", "ask", &hash]).err();
-    let why = by_hand.context("an ask by hand was taken")?.to_string();
-    ensure!(why.contains("private"), "{why}");
-    let end = Instant::now() + Duration::from_secs(3);
-    while scene.friend.listen(end)? {}
-
-    let names = scene.names();
-    let heard = &scene.friend.heard;
-    let asked = heard
-        .iter()
-        .any(|message| matches!(message, Message::Ask(_)));
-    ensure!(!asked, "friends were asked: {heard:?}");
-    for message in heard {
-        ensure!(!holds(&message.encode(), &names), "{message:?}");
-    }
-    ensure!(!holds(&scene.friend.bytes, &names));
-    for taken in [&scene.master, &scene.seed] {
-        let said = extended(&said_to(taken)?);
-        ensure!(!said.is_empty(), "no extended handshake");
-        for (id, payload) in said {
-            ensure!(!holds(&payload, &[b"bs_friends".to_vec()]), "a tag");
-            ensure!(!holds(&payload, &[b"ut_pex".to_vec()]), "PEX is offered");
-            ensure!(!holds(&payload, &[b"5:added".to_vec()]), "PEX in {id}");
+    /// Both give each other's code; the slave knows where the helper is.
+    fn befriend(&self) -> anyhow::Result<()> {
+        let code = |of: &Btslave| {
+            let code = of.ctl(&["friends", "code"])?;
+            anyhow::Ok(code["code"].as_str().context("no code")?.to_owned())
+        };
+        let (ours, theirs) = (code(&self.slave)?, code(&self.helper)?);
+        let at = format!(
+            "{}@{}",
+            theirs.split('@').next().unwrap_or(&theirs),
+            self.helper.address()
+        );
+        self.slave.ctl(&["friends", "add", &at, "--name", "Ann"])?;
+        self.helper
+            .ctl(&["friends", "add", &ours, "--name", "Bob"])?;
+        for daemon in [&self.slave, &self.helper] {
+            eventually("a session stands", LIMIT, || {
+                Ok((friend(daemon)?["state"] == "synced").then_some(()))
+            })?;
         }
+        Ok(())
     }
-    let others: BTreeSet<String> = scene
-        .tracker
-        .announces()
-        .into_iter()
-        .filter_map(|asked| asked.query.get("info_hash").cloned())
-        .collect();
-    ensure!(others.len() == 1, "one torrent, one tracker: {others:?}");
-    no_datagrams()
-}
 
-/// Nobody in this network has a UDP socket: no DHT, no LSD.
-fn no_datagrams() -> anyhow::Result<()> {
-    for table in ["/proc/net/udp", "/proc/net/udp6"] {
-        let text = std::fs::read_to_string(table)?;
-        ensure!(text.lines().count() == 1, "{table}: {text}");
-    }
-    Ok(())
-}
-
-/// The same scene, so that the silence of the other means something.
-fn of_a_public_torrent_friends_hear() -> anyhow::Result<()> {
-    let mut scene = Scene::set(false, false)?;
-    let ask = scene.ask()?;
-    ensure!(ask.torrent == TorrentHash::V1(scene.torrent.info_hash.0));
-    ensure!(!ask.private);
-    let url = format!("http://{}/announce", scene.tracker.address());
-    let told: Vec<&str> = ask.trackers.iter().map(AnnounceUrl::as_str).collect();
-    ensure!(told == [url.as_str()], "{told:?}");
-    let said = extended(&said_to(&scene.seed)?);
-    let tags = said
-        .iter()
-        .any(|(_, payload)| holds(payload, &[b"bs_friends".to_vec()]));
-    ensure!(tags, "no tags to a peer of a public torrent");
-    Ok(())
-}
-
-//= spec/friends.md#ask-trackers
-//= spec/friends.md#ask-private
-fn an_allowed_private_torrent_is_relayed_and_by_rpc_only() -> anyhow::Result<()> {
-    let mut scene = Scene::set(true, true)?;
-    let ask = scene.ask()?;
-    ensure!(ask.private);
-    let direct = Deliveries::INTRODUCED.or(Deliveries::DIALLED).0;
-    ensure!(ask.deliveries.0 & direct == 0, "{:?}", ask.deliveries);
-    ensure!(ask.trackers.is_empty(), "{:?}", ask.trackers);
-    for taken in [&scene.master, &scene.seed] {
-        for (_, payload) in extended(&said_to(taken)?) {
-            ensure!(!holds(&payload, &[b"5:added".to_vec()]), "PEX");
+    /// Waits until the master is complete. `counted`: what the master says it had of the helper, while it still does.
+    fn complete<M: Client>(
+        mut self,
+        mut master: M,
+        target: &std::path::Path,
+        mut counted: impl FnMut(&mut M, &Torrent) -> anyhow::Result<Option<u64>>,
+    ) -> anyhow::Result<()> {
+        let mut of_helper = None;
+        eventually("the master is complete", LIMIT, || {
+            of_helper = counted(&mut master, &self.torrent)?.or(of_helper);
+            Ok(master.status(&self.torrent)?.done.then_some(()))
+        })?;
+        self.torrent.verify(target)?;
+        let owed = eventually("both ledgers say the same", LIMIT, || {
+            let (here, there) = (friend(&self.slave)?, friend(&self.helper)?);
+            let (ours, theirs) = (&here["owed_by_us_bytes"], &there["owed_to_us_bytes"]);
+            let equal = ours == theirs && self.is_over()?;
+            Ok(ours.as_u64().filter(|_| equal))
+        })?;
+        let by_slave = self.slave.ctl(&["master"])?[0]["to_master_bytes"]
+            .as_u64()
+            .context("no to_master_bytes")?;
+        println!(
+            "of {SIZE} bytes {by_slave} came from the slave; {owed} are owed to the helper, the master counted {of_helper:?}"
+        );
+        let size = SIZE as u64;
+        ensure!(owed > size / 2, "the helper gave {owed} of {size} bytes");
+        ensure!(
+            (by_slave + owed).abs_diff(size) <= WINDOW,
+            "{by_slave} and {owed} are not {size}"
+        );
+        if let Some(counted) = of_helper {
+            ensure!(
+                counted.abs_diff(owed) <= WINDOW,
+                "{counted} counted, {owed} owed"
+            );
         }
+        self.slave.stop()?;
+        self.helper.stop()?;
+        master.stop()?;
+        self.seed.stop()
     }
-    no_datagrams()
+
+    /// The help is over on both sides: nothing more will be signed.
+    fn is_over(&self) -> anyhow::Result<bool> {
+        let ended = |daemon: &Btslave, text: &str| {
+            anyhow::Ok(fs::read_to_string(daemon.log())?.contains(text))
+        };
+        Ok(ended(&self.slave, "help: Ann is done")? && ended(&self.helper, "help: over for Bob")?)
+    }
 }
 
-//= spec/friends.md#ask-trackers-named
-/// A friend asks for help with a torrent that the slave does not know, and names trackers on the slave's own machine, in
-/// its private network, and where the friend is.
-fn a_friend_names_no_tracker_nearer_than_itself() -> anyhow::Result<()> {
-    crate::support::add_address("10.1.2.3/32")?;
-    let inner: Vec<TcpListener> = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 1, 2, 3)]
-        .into_iter()
-        .map(|ip| TcpListener::bind((ip, 6970)))
-        .collect::<Result<_, _>>()?;
-    let answer = Item::dict([("interval", Item::Int(60)), ("peers", Item::bytes(b""))]);
-    let tracker = Tracker::start(address(9), answer)?;
-    let torrent = Torrent::new("theirs.bin", 1 << 20, 64 << 10, Kind::default())?;
-    let slave = Btslave::start(address(1), CACHE, &[])?;
-    let mut friend = befriend(&slave)?;
-    let mut places: Vec<SocketAddr> = Vec::new();
-    for listener in &inner {
-        listener.set_nonblocking(true)?;
-        places.push(listener.local_addr()?);
-    }
-    places.push(tracker.address());
-    help_with(&mut friend, &slave, &torrent, &places)?;
-    tracker.wait_event("started", LIMIT)?;
-    let hash = torrent.info_hash.to_string();
-    let shown = slave.ctl(&["swarms", "show", &hash])?;
-    let rows = shown["trackers"].as_array().context("trackers")?;
-    ensure!(rows.len() == 3, "{shown}");
-    for listener in &inner {
-        let dialled = listener.accept();
-        ensure!(dialled.is_err(), "{:?} was asked", listener.local_addr());
-    }
-    let refused = counter(&slave, "btslave_friend_defence_total{defence=\"Private\"}")?;
-    ensure!(refused == 0.0);
-    Ok(())
+/// The one row of `slavectl friends`.
+fn friend(daemon: &Btslave) -> anyhow::Result<Value> {
+    let rows = daemon.ctl(&["friends"])?;
+    let row = rows.as_array().and_then(|rows| rows.first());
+    row.cloned().context("no friend")
 }
 
-/// Our friend asks, reserves piece 0, and shows the info dictionary.
-fn help_with(
-    friend: &mut Friend,
-    slave: &Btslave,
-    torrent: &Torrent,
-    trackers: &[SocketAddr],
+fn torrent() -> anyhow::Result<Torrent> {
+    Torrent::new("public.bin", SIZE, 256 << 10, Kind::default())
+}
+
+fn transmission_is_introduced_to_a_helper() -> anyhow::Result<()> {
+    let torrent = torrent()?;
+    let mut master = Transmission::start(address(MASTER), &json!({ "pex-enabled": true }))?;
+    let target = folder("target")?;
+    master.add(&torrent, &target, Role::Leech)?;
+    let scene = Scene::new(
+        torrent,
+        &Rpc {
+            kind: "transmission",
+            url: format!("http://{}/transmission/rpc", master.rpc()),
+            login: Transmission::LOGIN,
+        },
+    )?;
+    eventually(
+        "the master knows a peer by PEX alone, and dialled it",
+        LIMIT,
+        || {
+            let got = master.get(&scene.torrent, &["peers", "peersFrom"])?;
+            let peers = got["peers"].as_array().context("no peers")?;
+            let helper = address(HELPER).to_string();
+            let met = peers
+                .iter()
+                .any(|peer| peer["address"] == helper.as_str() && peer["isIncoming"] == false);
+            Ok((met && got["peersFrom"]["fromPex"] == 1).then_some(()))
+        },
+    )?;
+    scene.complete(master, &target, |_, _| Ok(None))
+}
+
+/// What qBittorrent says of its connection to this peer.
+fn peer(master: &QBittorrent, torrent: &Torrent, at: SocketAddr) -> anyhow::Result<Value> {
+    let answer = master.get(&format!("sync/torrentPeers?hash={}", torrent.info_hash))?;
+    Ok(answer["peers"][at.to_string()].clone())
+}
+
+fn with_qbittorrent(
+    web: impl FnOnce(&QBittorrent) -> anyhow::Result<SocketAddr>,
+    by_pex: bool,
 ) -> anyhow::Result<()> {
-    let even = identity(FAR).public_key() < own_key(slave)?;
-    let id = HelpId(if even { 2 } else { 3 });
-    let ih = TorrentHash::V1(torrent.info_hash.0);
-    let urls = trackers
-        .iter()
-        .map(|at| AnnounceUrl::new(&format!("http://{at}/announce")));
-    let size = u64::try_from(torrent.content.len())?;
-    friend.say(&Message::Ask(Ask {
-        id,
-        torrent: ih,
-        size,
-        piece_length: torrent.piece_length,
-        want: size,
-        master: vec![],
-        deliveries: Deliveries::RELAYED,
-        private: false,
-        trackers: urls.collect::<Option<_>>().context("printable")?,
-    }))?;
-    friend.wait_for("an offer", LIMIT, |heard| {
-        let offer = |message: &Message| matches!(message, Message::Offer(_));
-        heard.iter().any(offer).then_some(())
+    let torrent = torrent()?;
+    let mut master = QBittorrent::start(address(MASTER), &json!({ "pex": true }))?;
+    let target = folder("target")?;
+    master.add(&torrent, &target, Role::Leech)?;
+    let scene = Scene::new(
+        torrent,
+        &Rpc {
+            kind: "qbittorrent",
+            url: format!("http://{}", web(&master)?),
+            login: QBittorrent::LOGIN,
+        },
+    )?;
+    let helper = SocketAddr::from((address(HELPER), PEER_PORT));
+    // X: it knows the peer by PEX. An incoming connection would come from another port.
+    eventually("the master dialled the helper", LIMIT, || {
+        let peer = peer(&master, &scene.torrent, helper)?;
+        let flags = peer["flags"].as_str().context("no such peer")?;
+        Ok((flags.contains('X') == by_pex).then_some(()))
     })?;
-    let pieces = PieceSet::new(0, vec![0x80])?;
-    friend.say(&Message::Reserve(Reserve { id, pieces }))?;
-    friend.wait_for("a wish for the metadata", LIMIT, |heard| {
-        let wish = |message: &Message| matches!(message, Message::MetaAsk(_));
-        heard.iter().any(wish).then_some(())
-    })?;
-    let file = std::fs::read(&torrent.path)?;
-    let meta = bt_wire::metainfo::Metainfo::from_torrent(file)?;
-    let info = meta.info_bytes.to_vec();
-    friend.say(&Message::Meta(Meta {
-        torrent: ih,
-        offset: 0,
-        size: u32::try_from(info.len())?,
-        data: info,
-    }))
+    scene.complete(master, &target, |master, torrent| {
+        Ok(peer(master, torrent, helper)?["downloaded"].as_u64())
+    })
+}
+
+fn qbittorrent_is_introduced_where_its_rpc_cannot_dial() -> anyhow::Result<()> {
+    let mut gate = None;
+    let gateway = |master: &QBittorrent| {
+        let between = HttpGate::start(Ipv4Addr::LOCALHOST, master.web(), "torrents/addPeers")?;
+        let at = between.address();
+        gate = Some(between);
+        Ok(at)
+    };
+    with_qbittorrent(gateway, true)?;
+    let asked = gate.context("no gate")?.refused();
+    ensure!(asked > 0, "the RPC was never asked to dial");
+    Ok(())
+}
+
+fn qbittorrent_is_told_of_a_helper_by_rpc() -> anyhow::Result<()> {
+    with_qbittorrent(|master| Ok(master.web()), false)
 }

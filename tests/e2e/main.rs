@@ -11,6 +11,7 @@ mod harness;
 mod hostile;
 mod kill;
 mod neediest;
+mod privacy;
 mod slave;
 mod support;
 mod taker;
@@ -23,8 +24,9 @@ fn main() -> ExitCode {
         slave::TESTS,
         neediest::TESTS,
         eviction::TESTS,
-        hostile::TESTS,
         friends::TESTS,
+        hostile::TESTS,
+        privacy::TESTS,
         kill::TESTS,
     ];
     let mut all = all.concat();
