@@ -137,7 +137,7 @@ impl Node {
         self.sign_due();
     }
 
-    pub(super) fn measure_needs(&mut self) {
+    fn measure_needs(&mut self) {
         let now = self.desk.now;
         let swarms = &self.swarms;
         self.aid.needs.retain(|id, _| {
@@ -188,7 +188,7 @@ impl Node {
         };
         let by_hand = self.aid.asked_by_hand(&swarm.info_hash);
         let wanted = by_hand.is_some() || self.short_in(id);
-        if !wanted || self.aid.is_stopped(&swarm.info_hash) || !self.aid.needs.contains_key(&id) {
+        if !wanted || self.aid.is_stopped(&swarm.info_hash) || swarm.needy().is_none() {
             return;
         }
         if swarm.private && !self.aid.limits.private_torrents {

@@ -48,7 +48,6 @@ impl Node {
         for friend in self.aid.friends.values_mut() {
             friend.retry.remove(&id);
         }
-        self.measure_needs();
         self.seek(id);
     }
 
