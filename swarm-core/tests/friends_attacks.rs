@@ -264,6 +264,8 @@ fn p16_fifty_friends_aim_at_nobody() {
     }
 }
 
+//= spec/friends.md#dial-known
+//= spec/friends.md#dial-pace
 #[test]
 fn p16_what_a_tracker_names_too_is_tried_once_in_ten_minutes_over_all_friends() {
     let desk = fifty("198.18.9.9:8080", true);
@@ -292,6 +294,7 @@ fn fifty_nobody_asks(victim: &str) -> usize {
     desk.dials.len()
 }
 
+//= spec/friends.md#ask-own-need
 #[test]
 fn p17_one_need_asks_at_most_sixteen_and_an_ask_is_not_passed_on() {
     let mut desk = Desk::new();
@@ -306,6 +309,8 @@ fn p17_one_need_asks_at_most_sixteen_and_an_ask_is_not_passed_on() {
     assert_eq!(desk.sent(|m| matches!(m, HelpMessage::Ask(_))), 16);
 }
 
+//= spec/friends.md#ask-private
+//= spec/friends.md#offer-private
 #[test]
 fn p18_nothing_of_a_private_torrent_goes_to_friends() {
     let mut desk = Desk::new();
@@ -389,6 +394,7 @@ fn who_speaks_of_an_unknown_help_is_told_so_once_a_second() {
     assert_eq!(told(&desk), 2);
 }
 
+//= spec/friends.md#reserve-room
 #[test]
 fn p24_reservations_beyond_the_room_and_pieces_that_do_not_exist_are_sent_back() {
     let mut desk = Desk::new();
@@ -470,6 +476,7 @@ fn signatures(desk: &Desk) -> Vec<u64> {
     signs.collect()
 }
 
+//= spec/friends.md#sync-sign
 #[test]
 fn p7_after_a_restore_the_larger_signature_is_adopted_before_anything_is_signed() {
     let mut desk = Desk::new();

@@ -113,7 +113,7 @@ fn opening() -> Vec<(&'static str, Message)> {
     ]
 }
 
-fn beginning() -> Vec<(&'static str, Message)> {
+fn asks() -> Vec<(&'static str, Message)> {
     let (id, v1) = (HelpId(8), TorrentHash::V1([0x11; 20]));
     let (v4, v6) = (
         endpoint("198.51.100.1:6881"),
@@ -152,6 +152,23 @@ fn beginning() -> Vec<(&'static str, Message)> {
         private: true,
         trackers: vec![],
     };
+    vec![
+        ("ask", Message::Ask(ask)),
+        ("ask with trackers", Message::Ask(announced)),
+        ("ask with the longest trackers", Message::Ask(longest)),
+        (
+            "ask, at the largest, of a private v2 torrent",
+            Message::Ask(largest),
+        ),
+    ]
+}
+
+fn beginning() -> Vec<(&'static str, Message)> {
+    let (id, v1) = (HelpId(8), TorrentHash::V1([0x11; 20]));
+    let (v4, v6) = (
+        endpoint("198.51.100.1:6881"),
+        endpoint("[2001:db8::7]:51413"),
+    );
     let offer = |rate, room, at: &[SocketAddr]| {
         Message::Offer(Offer {
             id,
@@ -163,13 +180,6 @@ fn beginning() -> Vec<(&'static str, Message)> {
     };
     let decline = |why| Message::Decline(Decline { id, why });
     vec![
-        ("ask", Message::Ask(ask)),
-        ("ask with trackers", Message::Ask(announced)),
-        ("ask with the longest trackers", Message::Ask(longest)),
-        (
-            "ask, at the largest, of a private v2 torrent",
-            Message::Ask(largest),
-        ),
         ("offer of a helper that cannot be reached", offer(1, 1, &[])),
         ("offer", offer(1 << 40, 67_108_864, &[v4, v6])),
         ("decline, busy", decline(DeclineReason::Busy)),
@@ -308,22 +318,6 @@ fn ignored() -> Vec<(&'static str, Vec<u8>)> {
         ])
         .encode()
     };
-    let ask = |urls: &[&str]| {
-        Item::dict([
-            ("m", Item::from("ask")),
-            ("id", int(8)),
-            ("ih", Item::bytes([0x11; 20])),
-            ("size", int(1000)),
-            ("pl", int(100)),
-            ("want", int(1000)),
-            ("by", int(8)),
-            (
-                "tr",
-                Item::List(urls.iter().map(|url| Item::bytes(url)).collect()),
-            ),
-        ])
-        .encode()
-    };
     let mapped = unhex("00000000000000000000ffffc63364011ae1");
     vec![
         ("an unknown type", b"d1:m7:novelty1:xi1ee".to_vec()),
@@ -352,6 +346,30 @@ fn ignored() -> Vec<(&'static str, Vec<u8>)> {
             "an info dictionary over 2^24 bytes",
             meta(15_360, (1 << 24) + 1, &[0; 15_360]),
         ),
+        ("an empty IOU", iou(0)),
+        ("an IOU of 513 bytes", iou(513)),
+    ]
+}
+
+fn ignored_asks() -> Vec<(&'static str, Vec<u8>)> {
+    let int = Item::Int;
+    let ask = |urls: &[&str]| {
+        Item::dict([
+            ("m", Item::from("ask")),
+            ("id", int(8)),
+            ("ih", Item::bytes([0x11; 20])),
+            ("size", int(1000)),
+            ("pl", int(100)),
+            ("want", int(1000)),
+            ("by", int(8)),
+            (
+                "tr",
+                Item::List(urls.iter().map(|url| Item::bytes(url)).collect()),
+            ),
+        ])
+        .encode()
+    };
+    vec![
         ("five trackers", ask(&["http://t/announce"; 5])),
         ("an empty tracker", ask(&[""])),
         ("a tracker of 513 bytes", ask(&[&"u".repeat(513)])),
@@ -360,8 +378,6 @@ fn ignored() -> Vec<(&'static str, Vec<u8>)> {
             "a tracker that is not ASCII",
             ask(&["http://t\u{e4}/announce"]),
         ),
-        ("an empty IOU", iou(0)),
-        ("an IOU of 513 bytes", iou(513)),
     ]
 }
 
@@ -440,7 +456,7 @@ pub(crate) fn generate() -> String {
     text(&File {
         subject: "messages".into(),
         spec: "friends.md".into(),
-        messages: [opening(), beginning(), course()]
+        messages: [opening(), asks(), beginning(), course()]
             .concat()
             .into_iter()
             .map(|(name, message)| Case {
@@ -451,6 +467,7 @@ pub(crate) fn generate() -> String {
             .collect(),
         refused: [
             refused(ignored(), "ignore"),
+            refused(ignored_asks(), "ignore"),
             refused(just_within(), "ignore"),
             refused(ending(), "end"),
         ]

@@ -183,6 +183,7 @@ impl Books {
         self.persist(report.record).await
     }
 
+    //= spec/friends.md#credit-bilateral
     fn is_ours(&self, signed: &SignedIou) -> bool {
         let (creditor, debtor) = (signed.iou().creditor(), signed.iou().debtor());
         let me = self.friends.identity().public_key();

@@ -14,6 +14,13 @@ async fn added(control: &dyn Control, name: &str) -> InfoHash {
     hash(&added.await.expect("added"))
 }
 
+fn private() -> Bytes {
+    let file = MetainfoBuilder::single("p", 16_384, 16_384)
+        .pieces([[9; 20]])
+        .private(true);
+    file.build().expect("a torrent").into()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ask_that_can_come_to_nothing_says_why() {
     let dir = tempfile::tempdir().expect("tempdir");
@@ -28,14 +35,8 @@ async fn an_ask_that_can_come_to_nothing_says_why() {
         name: Some("Ann".to_owned()),
     };
     control.add_friend(ann).await.expect("added");
-    let private = MetainfoBuilder::single("p", 16_384, 16_384)
-        .pieces([[9; 20]])
-        .private(true)
-        .build()
-        .expect("a torrent");
-    let options = AddOptions::default();
-    let private = control.add_torrent(private.into(), options).await;
-    let private = hash(&private.expect("added"));
+    let private = control.add_torrent(private(), AddOptions::default());
+    let private = hash(&private.await.expect("added"));
     let home = AddMaster {
         name: "home".to_owned(),
         address: "127.0.0.1:1".to_owned(),

@@ -182,6 +182,8 @@ impl Node {
     }
 
     /// Asks whoever may help in this swarm, if help is wanted there.
+    //= spec/friends.md#ask-own-need
+    //= spec/friends.md#ask-private
     pub(super) fn seek(&mut self, id: SwarmId) {
         let Some(swarm) = self.swarms.get(&id).filter(|swarm| swarm.joined()) else {
             return;

@@ -181,6 +181,7 @@ impl Node {
     }
 
     /// Once a second: which reserved pieces the master has by now, and what that is worth.
+    //= spec/friends.md#credit-once
     pub(super) fn credit_there(&mut self, key: HelpKey) {
         let now = self.desk.now;
         let Some(asked) = self.aid.asked.get_mut(&key) else {
@@ -243,6 +244,8 @@ impl Node {
     }
 
     /// Signs for what is due, once each friend's last signature is on its way.
+    //= spec/friends.md#iou-when
+    //= spec/friends.md#sync-sign
     pub(super) fn sign_due(&mut self) {
         let now = self.desk.now;
         let window = self.aid.limits.window;

@@ -230,6 +230,7 @@ impl Node {
     }
 
     /// A friend gives us pieces to fetch.
+    //= spec/friends.md#reserve-room
     pub(super) fn reserved(&mut self, key: HelpKey, pieces: &[u32]) {
         let now = self.desk.now;
         let Some(help) = self.aid.helps.get_mut(&key) else {
@@ -349,6 +350,7 @@ impl Node {
     }
 
     /// The asker takes pieces back. What its master was told of stays announced: it may not hear of a withdrawal.
+    //= spec/friends.md#release-stop
     pub(super) fn taken_back(&mut self, key: HelpKey, pieces: &[u32]) {
         let Some(help) = self.aid.helps.get_mut(&key) else {
             return;
