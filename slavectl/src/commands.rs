@@ -8,7 +8,7 @@ use control_api::status::Status;
 use control_api::swarms::{AddSwarm, AddTorrentQuery, Added, SwarmDetail, SwarmRow, Why};
 use serde::Serialize;
 
-use crate::cli::{Command, Feeds, Friends, Master, Swarms};
+use crate::cli::{Aid, Command, Feeds, Friends, Master, Swarms};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::Page;
@@ -41,6 +41,7 @@ pub(crate) async fn run(
         Command::Feeds { command } => session.feeds(command.unwrap_or(Feeds::List)).await,
         Command::Master { command } => session.masters(command.unwrap_or(Master::List)).await,
         Command::Friends { command } => session.friends(command.unwrap_or(Friends::List)).await,
+        Command::Aid { command } => session.aid(command.unwrap_or(Aid::List)).await,
         Command::Cache => session.show::<CacheReport>(paths::CACHE, show::cache).await,
         Command::Pause => {
             session
@@ -166,7 +167,7 @@ impl Session<'_, '_> {
     }
 
     /// The infohash that `text` is, or is the beginning of.
-    async fn resolve(&self, text: &str) -> Result<String, Failure> {
+    pub(crate) async fn resolve(&self, text: &str) -> Result<String, Failure> {
         let what = || format!("swarm {text}");
         let hint = "`slavectl swarms` lists them";
         if !text.chars().all(|c| c.is_ascii_hexdigit()) || !(MIN_PREFIX..=40).contains(&text.len())

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aid;
 mod cli;
 mod client;
 mod commands;
@@ -89,6 +90,7 @@ async fn execute(cli: Cli, io: &mut Io<'_>) -> Result<(), Failure> {
         | Command::Cache
         | Command::Master { .. }
         | Command::Friends { .. }
+        | Command::Aid { .. }
         | Command::Pause
         | Command::Resume
         | Command::Reload) => {

@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod kill;
 mod neediest;
+mod privacy;
 mod slave;
 mod support;
 mod taker;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         eviction::TESTS,
         friends::TESTS,
         hostile::TESTS,
+        privacy::TESTS,
         kill::TESTS,
         favours::TESTS,
     ];

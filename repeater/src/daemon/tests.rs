@@ -354,4 +354,5 @@ async fn what_makes_no_sense_is_refused_with_a_hint() {
     daemon.stop().await;
 }
 
+mod aid;
 mod friends;

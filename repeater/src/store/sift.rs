@@ -7,19 +7,28 @@ use swarm_core::policy::quota::Book;
 
 use super::codec::{self, Record};
 use super::error::{StoreError, StoreNote};
-use super::types::{Flag, SavedFeed, SavedFriend, SavedMaster, SwarmRow};
-use super::{FEEDS, FLAGS, FRIENDS, MASTERS, MONTHS, SWARMS, Store, shown};
+use super::succession::statement;
+use super::types::{
+    Flag, SavedFeed, SavedFriend, SavedMaster, SavedSuccession, SavedWish, SwarmRow,
+};
+use super::{
+    FEEDS, FLAGS, FOLLOWED, FRIENDS, MASTERS, MONTHS, REPLACED, SWARMS, Store, WISHES, shown,
+};
 
 impl Store {
     /// Errors: `Newer`, `TooOld`, and those of the file system.
     pub(super) fn sift(&self, notes: &mut Vec<StoreNote>) -> Result<(), StoreError> {
-        let any = |_: &[u8]| true;
-        self.sift_tree::<SwarmRow>(SWARMS, |key| key.len() == InfoHash([0; 20]).0.len(), notes)?;
-        self.sift_tree::<SavedFeed>(FEEDS, any, notes)?;
-        self.sift_tree::<SavedMaster>(MASTERS, any, notes)?;
-        self.sift_tree::<Flag>(FLAGS, any, notes)?;
-        self.sift_tree::<Book>(MONTHS, any, notes)?;
-        self.sift_tree::<SavedFriend>(FRIENDS, |key| public_key(key).is_some(), notes)?;
+                let hash = InfoHash([0; 20]).0.len();
+        self.sift_tree::<SwarmRow>(SWARMS, |key, _| key.len() == hash, notes)?;
+        self.sift_tree::<SavedFeed>(FEEDS, |_, _| true, notes)?;
+        self.sift_tree::<SavedMaster>(MASTERS, |_, _| true, notes)?;
+        self.sift_tree::<Flag>(FLAGS, |_, _| true, notes)?;
+        self.sift_tree::<Book>(MONTHS, |_, _| true, notes)?;
+        self.sift_tree::<SavedFriend>(FRIENDS, |key, _| public_key(key).is_some(), notes)?;
+        self.sift_tree::<SavedWish>(WISHES, |key, _| key.len() == hash, notes)?;
+        let names = |key: &[u8], saved: &SavedSuccession| statement(key, saved).is_some();
+        self.sift_tree::<SavedSuccession>(FOLLOWED, names, notes)?;
+        self.sift_tree::<SavedSuccession>(REPLACED, names, notes)?;
         for hash in self.swarms() {
             if let Err(StoreError::Damaged { reason, .. }) = self.swarm(hash) {
                 notes.push(StoreNote::TorrentLost {
@@ -34,13 +43,13 @@ impl Store {
     fn sift_tree<T: Record>(
         &self,
         tree: u8,
-        is_key: impl Fn(&[u8]) -> bool,
+        is_sound: impl Fn(&[u8], &T) -> bool,
         notes: &mut Vec<StoreNote>,
     ) -> Result<(), StoreError> {
         for (key, value) in self.raw_rows(tree) {
             let reason = match codec::decode::<T>(&shown(&key), &value) {
-                Ok(_) if is_key(&key) => continue,
-                Ok(_) => "its key is none".to_owned(),
+                Ok(saved) if is_sound(&key, &saved) => continue,
+                Ok(_) => "it does not belong where it is filed".to_owned(),
                 Err(StoreError::Damaged { reason, .. }) => reason,
                 Err(e) => return Err(e),
             };
