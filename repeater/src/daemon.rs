@@ -11,6 +11,7 @@ mod limiting;
 mod mastering;
 mod naming;
 mod reloading;
+mod rendezvous;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +127,7 @@ struct Known {
     next_master: u32,
     announcing: announcing::Table,
     watching: aiding::Watching,
+    rendezvous: rendezvous::Table,
 }
 
 impl std::fmt::Debug for Shared {
@@ -201,6 +203,7 @@ impl Daemon {
             shared.engine.set_paused(true).await?;
         }
         shared.take_up_saved().await?;
+        shared.take_up_rendezvous().await?;
         let api = shared.serve(&config, metrics).await?;
         shared.say_hello(api);
         Ok(Self { shared, api })

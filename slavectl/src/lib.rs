@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod failure;
 mod friends;
+mod rendezvous;
 mod show;
 mod torrent;
 
@@ -89,6 +90,7 @@ async fn execute(cli: Cli, io: &mut Io<'_>) -> Result<(), Failure> {
         | Command::Cache
         | Command::Master { .. }
         | Command::Friends { .. }
+        | Command::Rendezvous { .. }
         | Command::Pause
         | Command::Resume
         | Command::Reload) => {

@@ -250,9 +250,9 @@ impl Node {
             Some(Defence::DuplicatePeer)
         } else if swarm.banned.contains(&arrival.addr.ip()) && !master {
             Some(Defence::SmartBan)
-        } else if full && !master {
-            Some(Defence::ConnectionLimit)
-        } else if swarm.meets() && !swarm.has_seat(&mut self.desk, conn, arrival.incoming) {
+        } else if !master
+            && (full || (swarm.meets() && !swarm.has_seat(&mut self.desk, conn, arrival.incoming)))
+        {
             Some(Defence::ConnectionLimit)
         } else {
             None

@@ -171,10 +171,13 @@ impl Side {
     fn listed(&self) -> BTreeSet<SocketAddr> {
         let mut listed = BTreeSet::new();
         for output in &self.out {
-            match output {
-                Output::Listed(_, at, true) => assert!(listed.insert(*at), "listed twice: {at}"),
-                Output::Listed(_, at, false) => assert!(listed.remove(at), "never listed: {at}"),
-                _ => {}
+            if let Output::Listed(_, at, on) = output {
+                let new = if *on {
+                    listed.insert(*at)
+                } else {
+                    listed.remove(at)
+                };
+                assert!(new, "said twice: {at}");
             }
         }
         listed
@@ -398,13 +401,16 @@ fn members_hear_of_members_that_we_reached_and_of_no_others() {
     side.member_at(addr("10.0.0.9:6881"), false);
     side.pass(2);
     let told = |side: &Side, from: usize| -> Vec<(Vec<SocketAddr>, Vec<SocketAddr>)> {
-        let messages = side.out[from..].iter().filter_map(|output| match output {
-            Output::Friends(FriendsOutput::Introduce {
+        let messages = side.out[from..].iter().filter_map(|output| {
+            let Output::Friends(FriendsOutput::Introduce {
                 conn,
                 added,
                 dropped,
-            }) if *conn == to => Some((added.clone(), dropped.clone())),
-            _ => None,
+            }) = output
+            else {
+                return None;
+            };
+            (*conn == to).then(|| (added.clone(), dropped.clone()))
         });
         messages.collect()
     };

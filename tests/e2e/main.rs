@@ -10,6 +10,7 @@ mod harness;
 mod hostile;
 mod kill;
 mod neediest;
+mod rendezvous;
 mod slave;
 mod support;
 mod taker;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         eviction::TESTS,
         hostile::TESTS,
         kill::TESTS,
+        rendezvous::TESTS,
     ];
     let mut all = all.concat();
     // `cargo xtask torture` wants more kills than its usual time allows.

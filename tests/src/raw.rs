@@ -17,7 +17,7 @@ use socket::dial;
 use crate::content::Torrent;
 
 mod script;
-mod socket;
+pub(crate) mod socket;
 
 pub use script::{Script, nothing, sink, source};
 

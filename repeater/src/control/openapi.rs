@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{friend_routes, routes};
+use super::{friend_routes, rendezvous_routes, routes};
 
 /// Adds the bearer token.
 struct BearerToken;
@@ -48,6 +48,10 @@ impl Modify for BearerToken {
         friend_routes::verify_ledger,
         friend_routes::export_friends,
         friend_routes::import_friends,
+        rendezvous_routes::rendezvous,
+        rendezvous_routes::host,
+        rendezvous_routes::join,
+        rendezvous_routes::leave,
         routes::cache,
         routes::pause,
         routes::resume,

@@ -180,6 +180,7 @@ impl Shared {
             }
             EngineEvent::Invite(master, swarm, at) => self.invite_helper(master, swarm, at),
             EngineEvent::Watch(master, swarm, on) => self.watch_peers(master, swarm, on),
+            EngineEvent::Listed(swarm, addr, on) => self.list_member(swarm, addr, on),
             EngineEvent::Note(note) => self.tell(&note),
         }
     }
@@ -242,6 +243,9 @@ impl Shared {
         };
         self.register(id, AddressSource::Named { by: Scope::Global })
             .await;
+        if swarm.is_rendezvous() {
+            return self.rendezvous_metadata(id).await;
+        }
         if torrent.meta.private {
             let view = self.engine.view().await?;
             let origins = view
@@ -415,7 +419,7 @@ impl Shared {
 }
 
 /// A .torrent file of metadata that came from peers: its info dictionary, byte for byte, and its trackers.
-fn torrent_file(info: &[u8], tiers: &[Vec<String>]) -> Vec<u8> {
+pub(super) fn torrent_file(info: &[u8], tiers: &[Vec<String>]) -> Vec<u8> {
     let mut file = b"d".to_vec();
     let text = |file: &mut Vec<u8>, text: &str| {
         file.extend_from_slice(format!("{}:", text.len()).as_bytes());

@@ -24,7 +24,7 @@ const MARK: &[u8] = b"settings";
 const TOTALS: &[u8] = b"all";
 
 /// Trees of settings: number in the journal, name in sled.
-pub(super) const TREES: [(u8, &str); 8] = [
+pub(super) const TREES: [(u8, &str); 9] = [
     (1, "swarms"),
     (2, "feeds"),
     (3, "masters"),
@@ -33,6 +33,7 @@ pub(super) const TREES: [(u8, &str); 8] = [
     (6, "ious"),
     (7, "identity"),
     (8, "months"),
+    (10, "rendezvous"),
 ];
 
 /// Last change held, and the sum over all settings after it.

@@ -28,7 +28,8 @@ pub use error::{StoreError, StoreNote};
 pub use ledger::{CheckedAccount, OpenedLedger};
 pub use lock::DirLock;
 pub use types::{
-    SavedFeed, SavedFriend, SavedMaster, SavedRpc, SavedSwarm, SwarmContent, SwarmSource, Totals,
+    SavedFeed, SavedFriend, SavedHost, SavedMaster, SavedRendezvous, SavedRpc, SavedSwarm,
+    SwarmContent, SwarmSource, Totals,
 };
 
 use codec::Record;
@@ -48,6 +49,7 @@ const FRIENDS: u8 = 5;
 const IOUS: u8 = 6;
 const IDENTITY: u8 = 7;
 const MONTHS: u8 = 8;
+const RENDEZVOUS: u8 = 10;
 const BOOK: &[u8] = b"book";
 const PAUSED: &[u8] = b"paused";
 
@@ -144,6 +146,7 @@ impl Store {
         self.rows::<SavedMaster>(MASTERS)?;
         self.rows::<Flag>(FLAGS)?;
         self.rows::<Book>(MONTHS)?;
+        self.rows::<SavedRendezvous>(RENDEZVOUS)?;
         self.friends()?;
         Ok(())
     }
@@ -287,6 +290,30 @@ impl Store {
     /// Forgets a master. False: there was none.
     pub fn remove_master(&self, name: &str) -> Result<bool, StoreError> {
         self.remove(MASTERS, name.as_bytes())
+    }
+
+    /// Saves a rendezvous, replacing what was saved under the same infohash.
+    pub fn put_rendezvous(
+        &self,
+        hash: InfoHash,
+        saved: &SavedRendezvous,
+    ) -> Result<(), StoreError> {
+        self.put(RENDEZVOUS, hash.as_bytes(), saved)
+    }
+
+    /// All saved rendezvous by infohash.
+    pub fn rendezvous(&self) -> Result<Vec<(InfoHash, SavedRendezvous)>, StoreError> {
+        let rows = self.rows(RENDEZVOUS)?.into_iter();
+        let named = rows.filter_map(|(key, saved)| {
+            let hash = <[u8; 20]>::try_from(key).ok()?;
+            Some((InfoHash(hash), saved))
+        });
+        Ok(named.collect())
+    }
+
+    /// Forgets a rendezvous. False: there was none.
+    pub fn remove_rendezvous(&self, hash: InfoHash) -> Result<bool, StoreError> {
+        self.remove(RENDEZVOUS, hash.as_bytes())
     }
 
     /// Whether the operator paused the node.

@@ -1,6 +1,7 @@
 //! Answers as people read them: aligned tables, humane units, colour on a terminal.
 
 pub(crate) mod friends;
+pub(crate) mod rendezvous;
 pub(crate) mod status;
 pub(crate) mod swarms;
 

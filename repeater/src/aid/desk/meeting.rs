@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use friends_proto::message::{ByeReason, Message};
 use friends_proto::pair::Role;
 use friends_proto::session::{Stays, stays};
-use swarm_core::io::friends::{FriendFact, FriendId};
+use swarm_core::io::friends::{FriendFact, FriendId, FriendsInput};
 use swarm_core::policy::pool::NetworkTag;
 
 use super::{Desk, Met};
@@ -67,6 +67,9 @@ impl Desk {
             return;
         };
         let (id, link) = (met.friend, met.link.clone());
+        if let Some(conn) = link.conn {
+            self.input(FriendsInput::Stood(conn)).await;
+        }
         let Some(current) = self.people.get(&id).map(|person| person.current) else {
             return;
         };

@@ -98,6 +98,10 @@ async fn slavectl_reads_what_the_daemon_says_and_a3_shows_nothing_raw() {
         (&["feeds"], &["https://feeds.example/rss", "failed"]),
         (&["master"], &["connected", "100 pieces"]),
         (&["cache"], &["75 %", "3.0 MiB"]),
+        (
+            &["rendezvous"],
+            &["host, joined", "of them slaves: 3", "17 that were no slaves", "failed: "],
+        ),
         (&["reload"], &["limits.upload"]),
     ] {
         assert_shows(&daemon, dir.path(), args, holds).await;
@@ -141,6 +145,18 @@ async fn slavectl_changes_things() {
             "http://h:9091/",
         ],
         &["master", "remove", "home"],
+        &[
+            "rendezvous",
+            "host",
+            "our place",
+            "--listen",
+            "192.0.2.1:6969",
+            "-t",
+            "http://t/announce",
+        ],
+        &["rendezvous", "join", &magnet, "--peer", "127.0.0.1:6881"],
+        &["rendezvous", "join", file.to_str().expect("path")],
+        &["rendezvous", "leave", "0123"],
         &["pause"],
         &["resume"],
         &["reload"],
@@ -151,6 +167,7 @@ async fn slavectl_changes_things() {
     }
     let source = format!("add_source {magnet}, 0 peers");
     let leave = format!("leave {}", stub::HASH);
+    let joined = format!("join Some({magnet:?}) None 1");
     let expected = [
         "add_torrent 7 bytes, 2 peers",
         &source,
@@ -159,6 +176,10 @@ async fn slavectl_changes_things() {
         "poll None",
         "add_master home h:1 rpc=true",
         "remove_master home",
+        "host our place Some(\"192.0.2.1:6969\") 1",
+        &joined,
+        "join None Some(\"ZDQ6aW5mbw==\") 0",
+        "leave_rendezvous Some(\"0123\")",
         "pause true",
         "pause false",
         "reload",
@@ -204,6 +225,16 @@ const REFUSED: &[(&[&str], u8, &str)] = &[
         &["torrent", "show", "/etc/passwd"],
         1,
         "error: /etc/passwd: not a torrent file",
+    ),
+    (
+        &["rendezvous", "host", "-o", "/dev/null"],
+        1,
+        "error: /dev/null: exists already\nhint: choose another name",
+    ),
+    (
+        &["rendezvous", "host", "--no-announce-url", "--url", "http://h/announce"],
+        2,
+        "--url",
     ),
     (&["nonsense"], 2, "nonsense"),
     (

@@ -82,7 +82,10 @@ impl Script {
                     .into_iter()
                     .for_each(|addr| self.out.push_back(Output::Dial(id, addr)));
             }
-            SwarmFact::Unnamed(_) | SwarmFact::Leave | SwarmFact::Scraped { .. } => {}
+            SwarmFact::Unnamed(_)
+            | SwarmFact::Leave
+            | SwarmFact::Scraped { .. }
+            | SwarmFact::Announced { .. } => {}
         }
     }
 
