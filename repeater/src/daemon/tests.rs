@@ -355,3 +355,4 @@ async fn what_makes_no_sense_is_refused_with_a_hint() {
 }
 
 mod friends;
+mod rendezvous;

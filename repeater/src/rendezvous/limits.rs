@@ -22,6 +22,7 @@ pub(super) struct Requests(BTreeMap<[u8; 8], (Instant, u32)>);
 
 impl Requests {
     /// Counts a request; false: it is over the limit.
+    //= spec/rendezvous.md#rv-flood
     pub(super) fn take(&mut self, now: Instant, from: IpAddr) -> bool {
         let network = network(from.to_canonical());
         if self.0.len() >= NETWORKS && !self.0.contains_key(&network) {
@@ -86,6 +87,7 @@ mod tests {
         text.parse().expect("an address")
     }
 
+    //= spec/rendezvous.md#rv-flood
     #[test]
     fn a_network_has_its_requests_and_others_have_theirs() {
         let (mut requests, now) = (Requests::default(), Instant::now());

@@ -135,7 +135,8 @@ impl Aid {
         }
     }
 
-    /// With this one help is exchanged.
+    /// With this one help is exchanged. Where it was met does not matter.
+    //= spec/rendezvous.md#rv-no-credit
     fn admits(&self, friend: FriendId) -> bool {
         self.friends
             .get(&friend)
