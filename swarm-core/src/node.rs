@@ -243,8 +243,8 @@ impl Node {
             .peers
             .values()
             .any(|p| p.conn != conn && !p.closing && p.peer_id == arrival.peer_id);
-        if twin && !ours && !arrival.incoming && swarm.meets() {
-            swarm.met_twin(&mut self.desk, arrival.addr, arrival.peer_id);
+        if swarm.meets() && !ours {
+            swarm.met(&mut self.desk, conn, arrival);
         }
         let refusal = if ours || twin {
             Some(Defence::DuplicatePeer)

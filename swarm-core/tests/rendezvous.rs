@@ -332,6 +332,22 @@ fn a_dial_back_that_meets_who_is_connected_already_lists_it() {
 }
 
 //= spec/rendezvous.md#rv-dial-back
+#[test]
+fn who_answered_a_dial_back_before_it_could_show_that_it_is_a_slave_is_listed_when_it_comes() {
+    let mut side = Side::host();
+    side.announce(peer(1), false);
+    let without_metadata = side.connect(peer(1), false, true);
+    side.hello(without_metadata, None);
+    side.facts(
+        without_metadata,
+        vec![ConnFact::Closed(CloseReason::Remote)],
+    );
+    assert!(side.listed().is_empty());
+    side.member_at(SocketAddr::new(peer(1).ip(), 50_000), true);
+    assert_eq!(side.listed(), BTreeSet::from([peer(1)]));
+}
+
+//= spec/rendezvous.md#rv-dial-back
 //= spec/rendezvous.md#rv-answer
 #[test]
 fn a_listing_ends_with_stopped_or_half_an_hour_after_the_last_proof() {

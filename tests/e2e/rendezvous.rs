@@ -183,6 +183,8 @@ fn friends_meet_by_opentracker_and_a_stranger_there_is_let_go() -> anyhow::Resul
     let at = format!("http://{}/announce", tracker.address());
     let (ann, ben) = friends()?;
     let output = file.display().to_string();
+    // The tracker serves what it was told of, and the infohash is not known before.
+    ann.ctl(&["pause"])?;
     let host = [
         "rendezvous",
         "host",
@@ -196,6 +198,7 @@ fn friends_meet_by_opentracker_and_a_stranger_there_is_let_go() -> anyhow::Resul
     let torrent = known(&fs::read(&file)?, b"")?;
     ensure!(hosted["announce_url"] == Value::Null, "{hosted}");
     tracker.allow(torrent.info_hash)?;
+    ann.ctl(&["resume"])?;
     // A stranger is there first, and takes connections.
     let listener = TcpListener::bind((address(STRANGER), PEER_PORT))?;
     announce(

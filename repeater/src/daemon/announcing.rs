@@ -145,10 +145,9 @@ impl Shared {
 
     fn left(&self, id: SwarmId, entry: &Entry) -> u64 {
         let total = || {
-            self.engine
-                .swarms()
-                .get(id)
-                .and_then(|swarm| swarm.torrent().map(|torrent| torrent.layout.total))
+            let swarm = self.engine.swarms().get(id)?;
+            let total = swarm.torrent()?.layout.total;
+            Some(if swarm.kept().is_some() { 0 } else { total })
         };
         entry.left.or_else(total).unwrap_or(LEFT_UNKNOWN)
     }

@@ -3,8 +3,8 @@
 
 use crate::io::friends::FriendsOutput;
 use crate::io::{ConnId, Defence, Hold, Note, Origin, Output, SwarmId};
-use crate::node::Node;
 use crate::node::desk::Desk;
+use crate::node::{Arrival, Node};
 use crate::peer::Peer;
 use crate::policy::rendezvous::{self, DialBacks, NoDialBack};
 use crate::swarm::Swarm;
@@ -20,6 +20,8 @@ pub(crate) struct Meeting {
     dial_backs: DialBacks,
     /// Endpoints that announced here, and when: listed once they are proved.
     asked: BTreeMap<SocketAddr, Timestamp>,
+    /// Of those, who answered there when dialled.
+    answered: BTreeMap<SocketAddr, [u8; 20]>,
     /// Endpoints that the announce URL names, and since when they have not been proved anew.
     listed: BTreeMap<SocketAddr, Timestamp>,
     /// Strangers that were let go, and when.
@@ -132,17 +134,33 @@ impl Swarm {
         self.consider_listing(desk, conn);
     }
 
-    /// A dial met a peer that is connected already: the endpoint is its.
-    pub(crate) fn met_twin(&mut self, desk: &mut Desk, addr: SocketAddr, peer_id: [u8; 20]) {
-        let twin = |peer: &&mut Peer| {
-            peer.peer_id == peer_id && peer.addr.ip() == addr.ip() && !peer.closing
+    /// Both handshakes are done. Who answers where somebody announced from is who listens there, and so are its other
+    /// connections from that address.
+    pub(super) fn met(&mut self, desk: &mut Desk, conn: ConnId, arrival: &Arrival) {
+        let (ip, peer_id) = (arrival.addr.ip(), arrival.peer_id);
+        let meeting = &mut self.meeting;
+        let addr = if arrival.incoming {
+            let answered = meeting.answered.iter();
+            let mut here = answered.filter(|(at, id)| at.ip() == ip && **id == peer_id);
+            here.next().map(|(at, _)| *at)
+        } else if meeting.asked.contains_key(&arrival.addr) {
+            meeting.answered.insert(arrival.addr, peer_id);
+            Some(arrival.addr)
+        } else {
+            None
         };
-        let Some(peer) = self.peers.values_mut().find(twin) else {
+        let Some(addr) = addr else {
             return;
         };
-        peer.reached = Some(addr);
-        let conn = peer.conn;
-        self.consider_listing(desk, conn);
+        let same = |peer: &&mut Peer| peer.peer_id == peer_id && peer.addr.ip() == ip;
+        let theirs = self.peers.values_mut().filter(same);
+        let conns = theirs.map(|peer| {
+            peer.reached = Some(addr);
+            peer.conn
+        });
+        for other in conns.filter(|other| *other != conn).collect::<Vec<_>>() {
+            self.consider_listing(desk, other);
+        }
     }
 
     /// Makes room for a connection that is about to be let in; false: there is none.
@@ -228,6 +246,10 @@ impl Swarm {
         self.meeting
             .asked
             .retain(|addr, at| !old(at) || listed.contains_key(addr));
+        let asked = &self.meeting.asked;
+        self.meeting
+            .answered
+            .retain(|addr, _| asked.contains_key(addr));
         let gone: Vec<SocketAddr> = listed
             .iter()
             .filter(|(_, at)| old(at))
@@ -288,6 +310,7 @@ impl Swarm {
             self.unlist(desk, addr);
         }
         self.meeting.asked.clear();
+        self.meeting.answered.clear();
     }
 
     pub(crate) fn meeting_view(&self) -> Option<MeetingView> {
@@ -311,6 +334,7 @@ impl Node {
         //= spec/rendezvous.md#rv-answer
         if stopped {
             swarm.meeting.asked.remove(&from);
+            swarm.meeting.answered.remove(&from);
             swarm.unlist(&mut self.desk, from);
         } else {
             swarm.announced(&mut self.desk, from, at);

@@ -100,7 +100,12 @@ async fn slavectl_reads_what_the_daemon_says_and_a3_shows_nothing_raw() {
         (&["cache"], &["75 %", "3.0 MiB"]),
         (
             &["rendezvous"],
-            &["host, joined", "of them slaves: 3", "17 that were no slaves", "failed: "],
+            &[
+                "host, joined",
+                "of them slaves: 3",
+                "17 that were no slaves",
+                "failed: ",
+            ],
         ),
         (&["reload"], &["limits.upload"]),
     ] {
@@ -232,7 +237,13 @@ const REFUSED: &[(&[&str], u8, &str)] = &[
         "error: /dev/null: exists already\nhint: choose another name",
     ),
     (
-        &["rendezvous", "host", "--no-announce-url", "--url", "http://h/announce"],
+        &[
+            "rendezvous",
+            "host",
+            "--no-announce-url",
+            "--url",
+            "http://h/announce",
+        ],
         2,
         "--url",
     ),

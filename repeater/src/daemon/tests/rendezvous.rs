@@ -47,7 +47,10 @@ async fn what_is_hosted_and_joined_survives_a_restart_and_what_is_left_does_not(
     let hosted = control.host_rendezvous(place()).await.expect("hosted");
     assert_eq!(hosted.rendezvous.role, "host");
     let theirs = made(false, 3000);
-    let joined = control.join_rendezvous(by_torrent(&theirs)).await.expect("joined");
+    let joined = control
+        .join_rendezvous(by_torrent(&theirs))
+        .await
+        .expect("joined");
     assert!(joined.new);
     let link = format!("magnet:?xt=urn:btih:{}&dn=later", "cd".repeat(20));
     let by_magnet = JoinRendezvous {
@@ -56,14 +59,19 @@ async fn what_is_hosted_and_joined_survives_a_restart_and_what_is_left_does_not(
         ..JoinRendezvous::default()
     };
     control.join_rendezvous(by_magnet).await.expect("joined");
-    let gone = control.join_rendezvous(by_torrent(&made(false, 4000))).await;
+    let gone = control
+        .join_rendezvous(by_torrent(&made(false, 4000)))
+        .await;
     let gone = gone.expect("joined").info_hash;
     let leave = |hash: &str| LeaveRendezvous {
         info_hash: Some(hash.to_owned()),
     };
     let several = control.leave_rendezvous(LeaveRendezvous::default()).await;
     assert_eq!(several.expect_err("which").kind, RefusalKind::Invalid);
-    control.leave_rendezvous(leave(&gone[..8])).await.expect("left");
+    control
+        .leave_rendezvous(leave(&gone[..8]))
+        .await
+        .expect("left");
     let again = control.leave_rendezvous(leave(&gone)).await;
     assert_eq!(again.expect_err("gone").kind, RefusalKind::NotFound);
     drop(control);
@@ -71,12 +79,22 @@ async fn what_is_hosted_and_joined_survives_a_restart_and_what_is_left_does_not(
 
     let daemon = start(base(dir.path())).await;
     let rows = daemon.control().rendezvous().await.expect("answered");
-    let shown: Vec<_> = rows.iter().map(|row| (row.name.as_str(), row.role.as_str())).collect();
+    let shown: Vec<_> = rows
+        .iter()
+        .map(|row| (row.name.as_str(), row.role.as_str()))
+        .collect();
     assert_eq!(
         shown,
-        [("later", "member"), ("our place.html", "host"), ("theirs.html", "member")]
+        [
+            ("later", "member"),
+            ("our place.html", "host"),
+            ("theirs.html", "member")
+        ]
     );
-    assert!(rows.iter().all(|row| row.info_hash != gone && row.error.is_none()));
+    assert!(
+        rows.iter()
+            .all(|row| row.info_hash != gone && row.error.is_none())
+    );
     assert_eq!(rows[0].magnet, link);
     let host = &rows[1];
     assert_eq!(host.info_hash, hosted.rendezvous.info_hash);
@@ -93,7 +111,10 @@ async fn what_is_no_rendezvous_is_refused() {
     let dir = tempfile::tempdir().expect("tempdir");
     let daemon = start(base(dir.path())).await;
     let (kind, says) = why(&daemon, by_torrent(&made(true, 3000))).await;
-    assert!(kind == RefusalKind::Invalid && says.contains("private"), "{says}");
+    assert!(
+        kind == RefusalKind::Invalid && says.contains("private"),
+        "{says}"
+    );
     let (_, says) = why(&daemon, by_torrent(&made(false, 2 << 20))).await;
     assert!(says.contains("over 1 MiB"), "{says}");
     let (_, says) = why(&daemon, by_torrent(b"nonsense")).await;
@@ -103,16 +124,28 @@ async fn what_is_no_rendezvous_is_refused() {
     let (_, says) = why(&daemon, JoinRendezvous::default()).await;
     assert!(says.contains("neither"), "{says}");
     let file = made(false, 3000);
-    let added = daemon.control().add_torrent(file.clone().into(), AddOptions::default());
+    let control = daemon.control();
+    let added = control.add_torrent(file.clone().into(), AddOptions::default());
     added.await.expect("an ordinary swarm now");
+    drop(control);
     let (kind, says) = why(&daemon, by_torrent(&file)).await;
-    assert!(kind == RefusalKind::Conflict && says.contains("ordinary"), "{says}");
+    assert!(
+        kind == RefusalKind::Conflict && says.contains("ordinary"),
+        "{says}"
+    );
     for n in 0..8 {
         let file = made(false, 5000 + n);
-        daemon.control().join_rendezvous(by_torrent(&file)).await.expect("joined");
+        daemon
+            .control()
+            .join_rendezvous(by_torrent(&file))
+            .await
+            .expect("joined");
     }
     let (kind, says) = why(&daemon, by_torrent(&made(false, 6000))).await;
-    assert!(kind == RefusalKind::Conflict && says.contains("8 are the most"), "{says}");
+    assert!(
+        kind == RefusalKind::Conflict && says.contains("8 are the most"),
+        "{says}"
+    );
     daemon.stop().await;
 }
 
@@ -152,7 +185,14 @@ async fn a_host_says_why_it_cannot_and_what_to_do() {
         ..place()
     };
     assert!(refused(taken_at).await.hint.contains("--listen"));
-    assert!(daemon.control().rendezvous().await.expect("answered").is_empty());
+    assert!(
+        daemon
+            .control()
+            .rendezvous()
+            .await
+            .expect("answered")
+            .is_empty()
+    );
     daemon.stop().await;
 }
 
@@ -165,6 +205,9 @@ async fn with_friends_off_there_is_none() {
     let refusal = daemon.control().host_rendezvous(place()).await;
     assert_eq!(refusal.expect_err("refused").kind, RefusalKind::Conflict);
     let (kind, says) = why(&daemon, by_torrent(&made(false, 3000))).await;
-    assert!(kind == RefusalKind::Conflict && says.contains("friends.mode"), "{says}");
+    assert!(
+        kind == RefusalKind::Conflict && says.contains("friends.mode"),
+        "{says}"
+    );
     daemon.stop().await;
 }
