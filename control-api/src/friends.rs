@@ -56,6 +56,25 @@ pub struct AddFriend {
     pub name: Option<String>,
 }
 
+/// `GET` and `POST /api/v1/friends/key`: a new key of ours in place of the old one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OwnSuccession {
+    /// What friends need: `bss1…`, signed with both keys.
+    pub statement: String,
+    /// The new friend code, without hints.
+    pub code: String,
+    /// The new key waits for the next start of btslave; until then the old one is in use.
+    pub waits: bool,
+}
+
+/// `POST /api/v1/friends/follow`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Follow {
+    /// A friend's statement, `bss1…`.
+    pub statement: String,
+}
+
 /// A friend by its name or its code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -82,7 +101,7 @@ pub struct SignedRecord {
 pub struct LedgerAccount {
     /// The friend's code, without hints.
     pub friend: String,
-    /// The operator's name for it; null = no friend any more.
+    /// The operator's name for it; null = not on the list (any more).
     pub name: Option<String>,
     /// The newest IOU that it signed: help we gave.
     pub given: Option<SignedRecord>,

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod aid;
 pub mod error;
 pub mod feeds;
 pub mod friends;

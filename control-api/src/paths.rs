@@ -36,6 +36,10 @@ pub const FRIENDS: &str = "/api/v1/friends";
 pub const FRIENDS_REMOVE: &str = "/api/v1/friends/remove";
 /// GET [`crate::friends::OwnCode`].
 pub const FRIENDS_CODE: &str = "/api/v1/friends/code";
+/// GET [`crate::friends::OwnSuccession`]; POST `{}`: make a new key.
+pub const FRIENDS_KEY: &str = "/api/v1/friends/key";
+/// POST [`crate::friends::Follow`], answered with [`crate::friends::Friend`].
+pub const FRIENDS_FOLLOW: &str = "/api/v1/friends/follow";
 /// GET a list of [`crate::friends::LedgerAccount`].
 pub const FRIENDS_LEDGER: &str = "/api/v1/friends/ledger";
 /// GET [`crate::friends::LedgerCheck`].
@@ -52,6 +56,12 @@ pub const RENDEZVOUS_HOST: &str = "/api/v1/rendezvous/host";
 pub const RENDEZVOUS_JOIN: &str = "/api/v1/rendezvous/join";
 /// POST [`crate::rendezvous::LeaveRendezvous`], answered with [`crate::rendezvous::LeftRendezvous`].
 pub const RENDEZVOUS_LEAVE: &str = "/api/v1/rendezvous/leave";
+/// GET [`crate::aid::Aid`].
+pub const AID: &str = "/api/v1/aid";
+/// POST [`crate::aid::AskForHelp`], answered with [`crate::aid::HelpAsked`].
+pub const AID_ASK: &str = "/api/v1/aid/ask";
+/// POST [`crate::aid::StopHelp`].
+pub const AID_STOP: &str = "/api/v1/aid/stop";
 /// GET [`crate::node::CacheReport`].
 pub const CACHE: &str = "/api/v1/cache";
 /// POST `{}`.

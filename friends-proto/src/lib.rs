@@ -15,3 +15,4 @@ pub mod message;
 pub mod pair;
 pub mod recognition;
 pub mod session;
+pub mod succession;

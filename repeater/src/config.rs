@@ -169,6 +169,14 @@ impl RpcKind {
 pub struct Friends {
     /// Who may be a friend.
     pub mode: FriendsMode,
+    /// Unsigned help given to one friend before pausing (or 2 s of the rate, if more), in bytes.
+    pub window: u64,
+    /// Signed help given minus received, per friend, while others want the line.
+    pub credit: Size,
+    /// Help given to all acquaintances together, in bytes.
+    pub open_pool: u64,
+    /// Friends may help with private torrents.
+    pub private_torrents: bool,
 }
 
 /// Who may be a friend.
@@ -179,7 +187,7 @@ pub enum FriendsMode {
     Off,
     /// Those on the list.
     Known,
-    /// Anybody. Not accepted yet.
+    /// Those on the list, and as acquaintances all others that are open, too.
     Open,
 }
 
@@ -300,6 +308,10 @@ impl Default for Friends {
     fn default() -> Self {
         Self {
             mode: FriendsMode::Known,
+            window: 4 << 20,
+            credit: Size(Some(64 << 20)),
+            open_pool: 64 << 20,
+            private_torrents: false,
         }
     }
 }

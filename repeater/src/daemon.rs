@@ -7,11 +7,13 @@ mod befriending;
 mod bookkeeping;
 mod changes;
 mod feeding;
+mod helping;
 mod limiting;
 mod mastering;
 mod naming;
 mod reloading;
 mod rendezvous;
+mod succeeding;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,7 +160,10 @@ impl Daemon {
         let friends = Arc::new(befriending::open(store.clone()).await?);
         let carried_before = book.total;
         let (engine, engine_events) = Engine::start(EngineConfig {
-            aid: Some(aid_config(&config, &friends)),
+            aid: Some(AidConfig {
+                friends: Arc::clone(&friends),
+                limits: friends_limits(&config),
+            }),
             ..engine_config(&config, book, record, invert_need)?
         })?;
         let http = http_client(&config, Arc::clone(engine.allowance()))?;
@@ -376,18 +381,20 @@ fn engine_config(
     })
 }
 
-/// Help between friends. The figures are the configuration's defaults: they cannot be set yet.
-fn aid_config(config: &Config, friends: &Arc<Friends>) -> AidConfig {
-    AidConfig {
-        friends: Arc::clone(friends),
-        limits: FriendsLimits {
-            mode: match config.friends.mode {
-                config::FriendsMode::Off => FriendsMode::Off,
-                config::FriendsMode::Known => FriendsMode::Known,
-                config::FriendsMode::Open => FriendsMode::Open,
-            },
-            ..FriendsLimits::default()
+/// Help between friends: the brain's limits.
+fn friends_limits(config: &Config) -> FriendsLimits {
+    let friends = &config.friends;
+    FriendsLimits {
+        mode: match friends.mode {
+            config::FriendsMode::Off => FriendsMode::Off,
+            config::FriendsMode::Known => FriendsMode::Known,
+            config::FriendsMode::Open => FriendsMode::Open,
         },
+        window: friends.window,
+        // Totals end at 2^63 − 1 (spec/iou.md): no debt is larger.
+        credit: friends.credit.0.unwrap_or(i64::MAX.unsigned_abs()),
+        open_pool: friends.open_pool,
+        private_torrents: friends.private_torrents,
     }
 }
 

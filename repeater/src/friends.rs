@@ -2,6 +2,7 @@
 //! calls that change something block on the disk.
 
 mod moving;
+mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +16,9 @@ use parking_lot::Mutex;
 use crate::store::{CheckedAccount, SavedFriend, Store, StoreError, StoreNote};
 
 pub use moving::{ImportError, ImportReport, Luggage};
+pub use succession::{Carried, FollowError};
+
+use succession::Past;
 
 /// Friends and their accounts.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ struct Known {
     /// Of former friends too: what is signed stays signed.
     accounts: BTreeMap<PublicKey, Account>,
     online: BTreeSet<PublicKey>,
+    past: Past,
 }
 
 /// Why a friend is not added.
@@ -45,6 +50,11 @@ pub enum AddError {
     /// Another friend has the name.
     #[error("another friend has the name \"{0}\"")]
     NameTaken(String),
+    /// Its owner replaced it.
+    #[error(
+        "was replaced by its owner, and its new key is on your list or was; ask your friend for the new code"
+    )]
+    Replaced,
     /// The list is full.
     #[error("there are {MAX_FRIENDS} friends already, which is the most there can be")]
     Full,
@@ -92,7 +102,9 @@ pub struct Standing {
 impl Friends {
     /// Opens what `store` holds, making an identity where there never was one. The notes are to be logged as warnings.
     pub fn open(store: Store) -> Result<(Self, Vec<StoreNote>), StoreError> {
-        let opened = store.open_ledger()?;
+        let mut opened = store.open_ledger()?;
+        let (past, notes) = Past::open(&store)?;
+        opened.notes.extend(notes);
         let friends: BTreeMap<_, _> = store.friends()?.into_iter().collect();
         let me = opened.identity.public_key();
         let accounts = opened.accounts.into_iter();
@@ -107,6 +119,7 @@ impl Friends {
             friends,
             accounts,
             online: BTreeSet::new(),
+            past,
         };
         let friends = Self {
             store,
@@ -114,6 +127,7 @@ impl Friends {
             epoch: opened.epoch,
             known: Mutex::new(known),
         };
+        friends.finish_moves()?;
         Ok((friends, opened.notes))
     }
 
@@ -142,6 +156,9 @@ impl Friends {
         if key == self.identity.public_key() {
             return Err(AddError::Own);
         }
+        if known.past.is_replaced(&key) {
+            return Err(AddError::Replaced);
+        }
         if let Some(old) = known.friends.get(&key) {
             return Err(AddError::Known(old.name.clone()));
         }
@@ -166,6 +183,32 @@ impl Friends {
         Ok(known.friends.remove(key).is_some())
     }
 
+    /// Whether it is on the list.
+    #[must_use]
+    pub fn is_listed(&self, key: &PublicKey) -> bool {
+        self.known.lock().friends.contains_key(key)
+    }
+
+    /// Opens an account with somebody who is not on the list, where there is none. It is kept once it is persisted.
+    pub fn acquaint(&self, key: PublicKey) {
+        let new = || Account::new(self.identity.public_key(), key, self.epoch);
+        self.known.lock().accounts.entry(key).or_insert_with(new);
+    }
+
+    /// Drops an account with somebody who is not on the list, where nothing was given, nor received, nor left unsigned.
+    pub fn forget_acquaintance(&self, key: &PublicKey) {
+        let mut known = self.known.lock();
+        if known.friends.contains_key(key) {
+            return;
+        }
+        let empty = |account: &Account| {
+            account.received_bytes() == 0 && account.meter().delivered_bytes() == 0
+        };
+        if known.accounts.get(key).is_some_and(empty) {
+            known.accounts.remove(key);
+        }
+    }
+
     /// A session with a friend stands, or ended, at `now` (seconds since the Unix epoch).
     pub fn seen(&self, key: &PublicKey, online: bool, now: u64) -> Result<(), StoreError> {
         let mut known = self.known.lock();
@@ -187,12 +230,16 @@ impl Friends {
     pub fn standing(&self, key: &PublicKey, now: u64) -> Result<Option<Standing>, StoreError> {
         let (given_month, received_month) = self.store.month_totals(key, month(now))?;
         let known = self.known.lock();
+        let before = known.carried(key);
         Ok(known.accounts.get(key).map(|account| Standing {
-            given: account.given_bytes(),
-            received: account.received_bytes(),
+            given: account.given_bytes().saturating_add(before.given),
+            received: account.received_bytes().saturating_add(before.received),
             given_month,
             received_month,
-            disputed: account.meter().disputed_bytes(),
+            disputed: account
+                .meter()
+                .disputed_bytes()
+                .saturating_add(before.disputed),
             state: account.state(),
             online: known.online.contains(key),
         }))

@@ -74,6 +74,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<Rendezvous>,
     },
+    /// Help asked of friends, and given to them
+    Aid {
+        #[command(subcommand)]
+        command: Option<Aid>,
+    },
     /// Look at and make torrents, without a daemon
     Torrent {
         #[command(subcommand)]
@@ -195,6 +200,17 @@ pub(crate) enum Friends {
         /// Its name or its code
         name: String,
     },
+    /// Show the statement about your newest key, for your friends; with --new, make a new key first
+    Rekey {
+        /// Make a new key: yours may be in other hands. It counts from the daemon's next start on
+        #[arg(long)]
+        new: bool,
+    },
+    /// Take a friend's new key for its old one, by the statement that its `rekey` prints
+    Follow {
+        /// bss1…
+        statement: String,
+    },
     /// The signed records, of one or all
     Ledger {
         /// A friend's name or code
@@ -263,6 +279,26 @@ pub(crate) struct Host {
     /// Replace the output file
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Aid {
+    /// What is under way, and what is wanted
+    List,
+    /// Ask friends for help now, though no master is short
+    Ask {
+        /// Infohash or the beginning of one, or a master's name: with all that it lacks
+        #[arg(value_name = "HASH|MASTER")]
+        with: String,
+        /// So much of each torrent [default: all that is lacking]
+        #[arg(long, value_name = "SIZE")]
+        bytes: Option<Size>,
+    },
+    /// End help with a torrent in both directions; none begins until you ask
+    Stop {
+        /// Infohash, or the beginning of one
+        hash: String,
+    },
 }
 
 /// Offline jobs.

@@ -8,7 +8,7 @@ use control_api::status::Status;
 use control_api::swarms::{AddSwarm, AddTorrentQuery, Added, SwarmDetail, SwarmRow, Why};
 use serde::Serialize;
 
-use crate::cli::{Command, Feeds, Friends, Master, Rendezvous, Swarms};
+use crate::cli::{Aid, Command, Feeds, Friends, Master, Rendezvous, Swarms};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::Page;
@@ -46,6 +46,7 @@ pub(crate) async fn run(
                 .rendezvous(command.unwrap_or(Rendezvous::Show))
                 .await
         }
+        Command::Aid { command } => session.aid(command.unwrap_or(Aid::List)).await,
         Command::Cache => session.show::<CacheReport>(paths::CACHE, show::cache).await,
         Command::Pause => {
             session
@@ -171,7 +172,7 @@ impl Session<'_, '_> {
     }
 
     /// The infohash that `text` is, or is the beginning of.
-    async fn resolve(&self, text: &str) -> Result<String, Failure> {
+    pub(crate) async fn resolve(&self, text: &str) -> Result<String, Failure> {
         let what = || format!("swarm {text}");
         let hint = "`slavectl swarms` lists them";
         if !text.chars().all(|c| c.is_ascii_hexdigit()) || !(MIN_PREFIX..=40).contains(&text.len())

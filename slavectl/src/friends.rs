@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use control_api::friends::{
-    AddFriend, Friend, FriendName, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode,
+    AddFriend, Follow, Friend, FriendName, FriendsExport, Imported, LedgerAccount, LedgerCheck,
+    OwnCode, OwnSuccession,
 };
 use control_api::node::Nothing;
 use control_api::paths;
@@ -50,6 +51,18 @@ impl Session<'_, '_> {
                     .await?;
                 self.answer(&done, "Removed. What is signed between you is kept.")
             }
+            Friends::Rekey { new } => self.rekey(new).await,
+            Friends::Follow { statement } => {
+                let followed: Friend = self
+                    .client
+                    .post(paths::FRIENDS_FOLLOW, &Follow { statement })
+                    .await?;
+                let text = format!(
+                    "{} has a new key. What was signed with the old one stays and counts; nothing new of the old one does.",
+                    printable(&followed.name)
+                );
+                self.answer(&followed, &text)
+            }
             Friends::Ledger { name } => self.ledger(name).await,
             Friends::Verify => self.verify().await,
             Friends::Export { file, force } => self.export(&file, force).await,
@@ -64,6 +77,25 @@ impl Session<'_, '_> {
         }
         let picture = qr_code(&own.code, self.io.colour)?;
         self.answer(&own, &format!("{}\n\n{picture}", printable(&own.code)))
+    }
+
+    async fn rekey(&mut self, new: bool) -> Result<(), Failure> {
+        let own: OwnSuccession = if new {
+            self.client.post(paths::FRIENDS_KEY, &Nothing {}).await?
+        } else {
+            self.client.get(paths::FRIENDS_KEY).await?
+        };
+        let next = if own.waits {
+            "The new key waits: restart btslave to use it. Then each friend needs the statement above:"
+        } else {
+            "The key is in use. Each friend needs the statement above:"
+        };
+        let text = format!(
+            "{}\n\n{next}\n`slavectl friends follow STATEMENT`. Your code is now {}",
+            printable(&own.statement),
+            printable(&own.code)
+        );
+        self.answer(&own, &text)
     }
 
     async fn ledger(&mut self, name: Option<String>) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aid;
 mod cli;
 mod client;
 mod commands;
@@ -91,6 +92,7 @@ async fn execute(cli: Cli, io: &mut Io<'_>) -> Result<(), Failure> {
         | Command::Master { .. }
         | Command::Friends { .. }
         | Command::Rendezvous { .. }
+        | Command::Aid { .. }
         | Command::Pause
         | Command::Resume
         | Command::Reload) => {

@@ -225,8 +225,38 @@ pub struct AidView {
     pub friends: Vec<FriendView>,
     /// Helps that we asked for, then those that we give.
     pub helps: Vec<HelpView>,
+    /// The operator's word, by infohash.
+    pub wishes: Vec<WishView>,
+    /// Swarms where a master of ours lacks something.
+    pub needs: Vec<NeedView>,
     /// What the pool of acquaintances holds.
     pub pool_bytes: u64,
+}
+
+/// The operator's word about help with one torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct WishView {
+    /// v1 infohash.
+    pub info_hash: [u8; 20],
+    /// No help with it; else help is asked for.
+    pub stopped: bool,
+    /// Bytes of help asked for and not had; `None` = until the master has everything.
+    pub left_bytes: Option<u64>,
+}
+
+/// A swarm where a master of ours lacks something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NeedView {
+    /// Where.
+    pub swarm: SwarmId,
+    /// Which master; the first of several.
+    pub master: MasterId,
+    /// What it lacks.
+    pub missing_bytes: u64,
+    /// Bytes/s that it gains.
+    pub gains_bps: u64,
+    /// That is so slow that help is asked for by itself.
+    pub short: bool,
 }
 
 /// One friend or acquaintance.

@@ -265,6 +265,8 @@ fn p16_fifty_friends_aim_at_nobody() {
     }
 }
 
+//= spec/friends.md#dial-known
+//= spec/friends.md#dial-pace
 #[test]
 fn p16_what_a_tracker_names_too_is_tried_once_in_ten_minutes_over_all_friends() {
     let desk = fifty("198.18.9.9:8080", true);
@@ -293,6 +295,7 @@ fn fifty_nobody_asks(victim: &str) -> usize {
     desk.dials.len()
 }
 
+//= spec/friends.md#ask-own-need
 #[test]
 fn p17_one_need_asks_at_most_sixteen_and_an_ask_is_not_passed_on() {
     let mut desk = Desk::new();
@@ -307,6 +310,8 @@ fn p17_one_need_asks_at_most_sixteen_and_an_ask_is_not_passed_on() {
     assert_eq!(desk.sent(|m| matches!(m, HelpMessage::Ask(_))), 16);
 }
 
+//= spec/friends.md#ask-private
+//= spec/friends.md#offer-private
 #[test]
 fn p18_nothing_of_a_private_torrent_goes_to_friends() {
     let mut desk = Desk::new();
@@ -315,7 +320,7 @@ fn p18_nothing_of_a_private_torrent_goes_to_friends() {
     }
     desk.needy_master(true);
     desk.wait(120);
-    desk.feed(Input::Friends(FriendsInput::Ask(SWARM, None)));
+    desk.feed(Input::Friends(FriendsInput::Ask(HASH, None)));
     desk.wait(5);
     assert_eq!(desk.out, []);
     assert!(desk.fired(|why| *why == FriendDefence::Private) > 0);
@@ -358,6 +363,39 @@ fn p18_nothing_of_a_private_torrent_goes_to_friends() {
     }
 }
 
+//= spec/friends.md#help-again
+#[test]
+fn an_ask_with_the_id_of_a_live_help_begins_it_anew() {
+    let mut desk = Desk::new();
+    desk.synced(1, 0, 0);
+    let offers = |desk: &Desk| desk.sent(|m| matches!(m, HelpMessage::Offer { .. }));
+    desk.says(1, ask(1, "198.18.1.1:51413"));
+    desk.says(1, reserve(1, 0..2));
+    assert_eq!((offers(&desk), desk.node.view().aid.helps.len()), (1, 1));
+    let running = desk.node.view().aid.helps[0].state;
+    desk.says(1, ask(1, "198.18.1.1:51413"));
+    let helps = desk.node.view().aid.helps;
+    assert_eq!((offers(&desk), helps.len()), (2, 1));
+    assert_ne!(helps[0].state, running, "nothing is reserved in it");
+}
+
+//= spec/friends.md#help-unknown-id
+#[test]
+fn who_speaks_of_an_unknown_help_is_told_so_once_a_second() {
+    let mut desk = Desk::new();
+    desk.synced(1, 0, 0);
+    let told = |desk: &Desk| desk.sent(|m| matches!(m, HelpMessage::Stop { .. }));
+    for id in 0..50 {
+        desk.says(1, reserve(id * 2, 0..1));
+    }
+    let fired = desk.fired(|why| *why == FriendDefence::OutOfTurn);
+    assert_eq!((told(&desk), fired), (1, 50));
+    desk.wait(1);
+    desk.says(1, reserve(2, 0..1));
+    assert_eq!(told(&desk), 2);
+}
+
+//= spec/friends.md#reserve-room
 #[test]
 fn p24_reservations_beyond_the_room_and_pieces_that_do_not_exist_are_sent_back() {
     let mut desk = Desk::new();
@@ -430,7 +468,7 @@ fn helped(desk: &mut Desk, bytes: u64) {
 
 fn signatures(desk: &Desk) -> Vec<u64> {
     let signs = desk.out.iter().filter_map(|out| {
-        if let FriendsOutput::Sign(_, total) = out {
+        if let FriendsOutput::Sign(_, total, _) = out {
             Some(*total)
         } else {
             None
@@ -439,6 +477,7 @@ fn signatures(desk: &Desk) -> Vec<u64> {
     signs.collect()
 }
 
+//= spec/friends.md#sync-sign
 #[test]
 fn p7_after_a_restore_the_larger_signature_is_adopted_before_anything_is_signed() {
     let mut desk = Desk::new();
@@ -470,7 +509,7 @@ fn p8_a_friend_that_lost_its_ledger_owes_what_it_signed() {
             received: 0,
         },
     );
-    desk.fact(1, FriendFact::Iou(10));
+    desk.fact(1, FriendFact::Iou(10, None));
     assert_eq!(desk.node.view().aid.friends[0].standing.given, 5000);
     assert_eq!(desk.fired(|why| *why == FriendDefence::StaleIou), 1);
 }
@@ -574,7 +613,7 @@ proptest! {
             let mut given = [0u64; 4];
             for (friend, message, wait, total) in &words {
                 desk.says(*friend, message.clone());
-                desk.fact(*friend, FriendFact::Iou(total >> 1));
+                desk.fact(*friend, FriendFact::Iou(total >> 1, None));
                 desk.wait(*wait);
                 for view in &desk.node.view().aid.friends {
                     let before = &mut given[view.id.0 as usize];

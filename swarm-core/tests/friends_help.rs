@@ -122,3 +122,48 @@ fn nobody_is_asked_while_the_master_is_not_short() {
         );
     }
 }
+
+/// Four lines on either side, in this order: asked, begun, met, over.
+#[test]
+fn the_story_of_a_help_is_four_notes_on_either_side() {
+    for meeting in [Meeting::Rpc, Meeting::Dialled, Meeting::Relayed] {
+        let mut world = with_friends(1, meeting, 1);
+        assert!(world.run_until(600.0, |w| w.done(0).is_some()));
+        let end = world.t + 40.0;
+        world.run_until(end, |_| false);
+        let story = |i: usize| -> Vec<&str> {
+            let notes = world.slaves[i].notes.iter();
+            notes.filter_map(|(_, note)| told(note)).collect()
+        };
+        let met = if meeting == Meeting::Relayed {
+            "relayed"
+        } else {
+            "met"
+        };
+        assert_eq!(story(0), ["asked", "begun", met, "over"], "{meeting:?}");
+        let theirs = story(1);
+        let relayed = ["offered", "helping", "helped"];
+        let direct = ["offered", "helping", "met", "helped"];
+        if meeting == Meeting::Relayed {
+            assert_eq!(theirs, relayed);
+        } else {
+            assert_eq!(theirs, direct, "{meeting:?}");
+        }
+    }
+}
+
+/// What of it is a line of the story.
+fn told(note: &FriendsNote) -> Option<&'static str> {
+    match note {
+        FriendsNote::Asked(..) => Some("asked"),
+        FriendsNote::HelpBegins(..) => Some("begun"),
+        FriendsNote::HelpEnded(..) => Some("over"),
+        FriendsNote::WeOffer(..) => Some("offered"),
+        FriendsNote::WeHelp(..) => Some("helping"),
+        FriendsNote::WeHelped(..) => Some("helped"),
+        FriendsNote::Arrived(..) => Some("met"),
+        FriendsNote::Relays(..) => Some("relayed"),
+        FriendsNote::Declined(..) | FriendsNote::WeDeclined(..) => Some("declined"),
+        FriendsNote::AskDone(_) | FriendsNote::Fired(..) => None,
+    }
+}

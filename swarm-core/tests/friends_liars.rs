@@ -66,6 +66,8 @@ fn p11_p15_a_debtor_that_never_signs_has_one_window_once() {
     }
 }
 
+//= spec/friends.md#credit-witness
+//= spec/friends.md#credit-once
 #[test]
 fn p14_a_helper_that_claims_double_is_credited_what_was_seen() {
     for seed in 0..50 {

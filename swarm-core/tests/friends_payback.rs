@@ -120,6 +120,7 @@ fn the_roles_turned_round() {
     }
 }
 
+//= spec/friends.md#credit-ceiling
 #[test]
 fn a_debtor_over_its_ceiling_waits_while_another_wants_the_line_and_only_then() {
     let mut alone = askers(1, MIB, limits(), 1);
@@ -163,6 +164,7 @@ fn an_acquaintance_gets_the_trickle_while_friends_fill_the_line() {
 }
 
 /// Nineteen acquaintances that never sign, each in a network of its own, and a pool of 6 MiB.
+//= spec/friends.md#credit-pool
 #[test]
 fn p12_fresh_keys_get_no_more_than_one_pool() {
     for seed in 0..20 {

@@ -11,6 +11,7 @@ mod harness;
 mod hostile;
 mod kill;
 mod neediest;
+mod privacy;
 mod rendezvous;
 mod slave;
 mod support;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         eviction::TESTS,
         friends::TESTS,
         hostile::TESTS,
+        privacy::TESTS,
         kill::TESTS,
         rendezvous::TESTS,
     ];

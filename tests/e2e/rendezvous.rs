@@ -47,6 +47,12 @@ pub const TESTS: &[Test] = &[
         run: friends_meet_by_opentracker_and_a_stranger_there_is_let_go,
     },
     Test {
+        name: "rendezvous::slaves_in_open_mode_make_acquaintances_and_no_friends",
+        needs: &[],
+        seconds: 90,
+        run: slaves_in_open_mode_make_acquaintances_and_no_friends,
+    },
+    Test {
         name: "rendezvous::strangers_get_the_page_and_are_let_go",
         needs: &[Program::Libtorrent],
         seconds: 150,
@@ -219,6 +225,23 @@ fn friends_meet_by_opentracker_and_a_stranger_there_is_let_go() -> anyhow::Resul
     // Members say truly that they have nothing, and the host that it has all.
     let counts = tracker.scrape(torrent.info_hash)?;
     ensure!(counts.0 == 1 && counts.1 >= 1, "{counts:?}");
+    Ok(())
+}
+
+/// Between two in open mode a session has to stand before the host names the other.
+fn slaves_in_open_mode_make_acquaintances_and_no_friends() -> anyhow::Result<()> {
+    let open = |n| Btslave::start(address(n), "[friends]\nmode = \"open\"", &[]);
+    let (host, ann, ben) = (open(HOST)?, open(ANN)?, slave(BEN)?);
+    let hosted = host.ctl(&["rendezvous", "host"])?["rendezvous"].clone();
+    let magnet = text(&hosted, "magnet")?;
+    ann.ctl(&["rendezvous", "join", magnet])?;
+    wait_shown(&host, "listed", &json!(1))?;
+    // One that is not open is a member, too.
+    ben.ctl(&["rendezvous", "join", magnet])?;
+    wait_shown(&host, "listed", &json!(2))?;
+    for slave in [&host, &ann, &ben] {
+        ensure!(slave.ctl(&["friends"])? == json!([]), "a friend that nobody added");
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use socket::dial;
 
 use crate::content::Torrent;
 
+pub mod friend;
 mod script;
 pub(crate) mod socket;
 

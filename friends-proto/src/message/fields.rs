@@ -123,21 +123,31 @@ impl<'d> Fields<'d> {
         field: &'static str,
         most: usize,
     ) -> Result<Vec<SocketAddr>, MessageError> {
+        self.list(field, most, endpoint)
+    }
+
+    /// A list of at most `most` byte strings, each as `read` takes it; absent reads as empty.
+    pub(super) fn list<T>(
+        self,
+        field: &'static str,
+        most: usize,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, MessageError> {
         let Some(node) = self.dict.get(field) else {
             return Ok(Vec::new());
         };
         let list = node
             .as_list()
             .ok_or_else(|| self.error(field, Fault::Type))?;
-        let mut endpoints = Vec::new();
+        let mut values = Vec::new();
         for entry in list.iter().map(Node::as_bytes) {
             let bytes = entry.ok_or_else(|| self.error(field, Fault::Type))?;
-            if endpoints.len() == most {
+            if values.len() == most {
                 return Err(self.error(field, Fault::Range));
             }
-            endpoints.push(endpoint(bytes).ok_or_else(|| self.error(field, Fault::Range))?);
+            values.push(read(bytes).ok_or_else(|| self.error(field, Fault::Range))?);
         }
-        Ok(endpoints)
+        Ok(values)
     }
 }
 

@@ -12,6 +12,10 @@ use super::{Entries, MAX_TOTAL, MessageError};
 pub const MAX_MASTER_ENDPOINTS: usize = 8;
 /// Most endpoints of the helper in an offer.
 pub const MAX_HELPER_ENDPOINTS: usize = 4;
+/// Most trackers in an ask.
+pub const MAX_TRACKERS: usize = 4;
+/// Longest announce URL in an ask, in bytes.
+pub const MAX_TRACKER_URL: usize = 512;
 /// Longest piece an ask may name, in bytes.
 pub const MAX_PIECE_LENGTH: u32 = 1 << 29;
 /// Highest rate an offer may name, in bytes a second.
@@ -36,6 +40,34 @@ pub struct Ask {
     pub deliveries: Deliveries,
     /// The torrent is private (BEP 27).
     pub private: bool,
+    /// Announce URLs of the torrent, at most [`MAX_TRACKERS`]. What may be asked of them is the helper's to check.
+    pub trackers: Vec<AnnounceUrl>,
+}
+
+/// An announce URL as it is on the wire: 1 to [`MAX_TRACKER_URL`] printable ASCII characters without spaces, that nobody
+/// has looked into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnounceUrl(String);
+
+impl AnnounceUrl {
+    /// `None` for a text that cannot be on the wire.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        Self::read(text.as_bytes())
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let fits = (1..=MAX_TRACKER_URL).contains(&bytes.len());
+        let text = std::str::from_utf8(bytes).ok().filter(|_| fits)?;
+        let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+        printable.then(|| Self(text.to_owned()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A helper is ready. Nothing is held for it; it expires after 10 s.
@@ -102,6 +134,7 @@ impl Ask {
             master: fields.endpoints("to", MAX_MASTER_ENDPOINTS)?,
             deliveries: Deliveries(fields.byte("by")?),
             private: fields.maybe_int("private", 0..=1)? == Some(1),
+            trackers: fields.list("tr", MAX_TRACKERS, AnnounceUrl::read)?,
         })
     }
 
@@ -117,6 +150,10 @@ impl Ask {
         ];
         if self.private {
             entries.push(("private", Item::Int(1)));
+        }
+        if !self.trackers.is_empty() {
+            let urls = self.trackers.iter().map(|url| Item::bytes(url.as_str()));
+            entries.push(("tr", Item::List(urls.collect())));
         }
         entries
     }

@@ -15,8 +15,8 @@ use bt_wire::bencode::{self, Document, Item, Limits};
 
 pub use course::{Arrived, Progress, Release, Reserve, Stop, StopReason};
 pub use help::{
-    Ask, Decline, DeclineReason, MAX_HELPER_ENDPOINTS, MAX_MASTER_ENDPOINTS, MAX_PIECE_LENGTH,
-    MAX_RATE, Offer,
+    AnnounceUrl, Ask, Decline, DeclineReason, MAX_HELPER_ENDPOINTS, MAX_MASTER_ENDPOINTS,
+    MAX_PIECE_LENGTH, MAX_RATE, MAX_TRACKER_URL, MAX_TRACKERS, Offer,
 };
 pub use meta::{MAX_META, META_PART, Meta, MetaAsk, MetaNone};
 pub use opening::{BadLength, Bye, ByeReason, Hello, IouBytes, MAX_IOU_FIELD, NewIou, Sync};

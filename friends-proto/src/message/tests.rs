@@ -63,8 +63,12 @@ fn hello() -> impl Strategy<Value = Message> {
 fn ask() -> impl Strategy<Value = Message> {
     let bytes = (1..=MAX_TOTAL, any::<u64>(), 1..=MAX_PIECE_LENGTH);
     let master = prop::collection::vec(endpoint(), 0..=MAX_MASTER_ENDPOINTS);
-    (id(), torrent(), bytes, master, any::<u8>(), any::<bool>()).prop_map(
-        |(id, torrent, (size, want, piece_length), master, by, private)| {
+    let url = proptest::string::string_regex("[!-~]{1,512}").expect("a pattern");
+    let url = url.prop_map(|url| AnnounceUrl::new(&url).expect("printable"));
+    let trackers = prop::collection::vec(url, 0..=MAX_TRACKERS);
+    let flags = (any::<u8>(), any::<bool>());
+    (id(), torrent(), bytes, master, flags, trackers).prop_map(
+        |(id, torrent, (size, want, piece_length), master, (by, private), trackers)| {
             Message::Ask(Ask {
                 id,
                 torrent,
@@ -74,6 +78,7 @@ fn ask() -> impl Strategy<Value = Message> {
                 master,
                 deliveries: Deliveries(by),
                 private,
+                trackers,
             })
         },
     )
@@ -257,6 +262,7 @@ fn examples_before_pieces() -> Vec<Message> {
             master: vec![from],
             deliveries: Deliveries::RPC.or(Deliveries::RELAYED),
             private: true,
+            trackers: vec![AnnounceUrl::new("http://t/announce").expect("printable")],
         }),
         Message::Offer(Offer {
             id,
@@ -323,7 +329,7 @@ fn example(name: &str) -> Message {
 const OPTIONAL: &[(&str, &[&str])] = &[
     ("hello", &["chosen"]),
     ("sync", &["credit", "debt"]),
-    ("ask", &["to", "private"]),
+    ("ask", &["to", "private", "tr"]),
     ("offer", &["at"]),
     ("iou", &["id"]),
     ("progress", &["held", "delivered"]),

@@ -1,6 +1,7 @@
-//! `keys.json`: identities, keys that are refused, signatures.
+//! `keys.json`: identities, keys that are refused, signatures, new keys in place of old ones.
 
 use friends_proto::identity::{KeyError, PublicKey, Signature};
+use friends_proto::succession::{DOMAIN, Succession, SuccessionError};
 use serde::{Deserialize, Serialize};
 
 use crate::curve;
@@ -13,6 +14,17 @@ struct File {
     identities: Vec<Pair>,
     refused_keys: Vec<RefusedKey>,
     signatures: Vec<Signed>,
+    successions: Vec<Replaced>,
+}
+
+/// A statement about a new key. `error` is empty where it is sound.
+#[derive(Serialize, Deserialize)]
+struct Replaced {
+    name: String,
+    old: String,
+    new: String,
+    statement: String,
+    error: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,7 +61,9 @@ pub(crate) fn generate() -> String {
         ),
     ];
     text(&File {
-        subject: "identities, public keys that are refused, and signatures".into(),
+        subject:
+            "identities, public keys that are refused, signatures, and statements about new keys"
+                .into(),
         spec: "identity.md".into(),
         identities: people
             .iter()
@@ -61,6 +75,7 @@ pub(crate) fn generate() -> String {
             .collect(),
         refused_keys: refused_keys(),
         signatures: signatures(),
+        successions: successions(),
     })
 }
 
@@ -125,6 +140,107 @@ fn signatures() -> Vec<Signed> {
     .collect()
 }
 
+/// A statement of this payload.
+fn statement(payload: &[u8]) -> String {
+    let hrp = bech32::Hrp::parse("bss").expect("sound");
+    bech32::encode::<bech32::Bech32m>(hrp, payload).expect("short")
+}
+
+fn successions() -> Vec<Replaced> {
+    let (old, new) = (key(&ALICE), key(&CAROL));
+    let bytes = [DOMAIN, old.as_bytes(), new.as_bytes()].concat();
+    let by = |secret: &[u8; 32]| identity(secret).sign(&bytes).0;
+    let payload = |version: u8, new: &[u8; 32], by_old: [u8; 64], by_new: [u8; 64]| {
+        [&[version][..], old.as_bytes(), new, &by_old, &by_new].concat()
+    };
+    let good = payload(1, new.as_bytes(), by(&ALICE), by(&CAROL));
+    let mut damaged = statement(&good).into_bytes();
+    damaged[100] = if damaged[100] == b'q' { b'p' } else { b'q' };
+    let zero = [0; 32];
+    [
+        ("good", statement(&good), ""),
+        (
+            "by another than the old key",
+            statement(&payload(1, new.as_bytes(), by(&BOB), by(&CAROL))),
+            "forged",
+        ),
+        (
+            "not by the new key",
+            statement(&payload(1, new.as_bytes(), by(&ALICE), by(&ALICE))),
+            "forged",
+        ),
+        (
+            "another new key",
+            statement(&payload(1, key(&BOB).as_bytes(), by(&ALICE), by(&CAROL))),
+            "forged",
+        ),
+        (
+            "a new key of small order",
+            statement(&payload(1, &zero, by(&ALICE), by(&CAROL))),
+            "key",
+        ),
+        (
+            "a key by itself",
+            statement(&payload(1, old.as_bytes(), by(&ALICE), by(&ALICE))),
+            "same_key",
+        ),
+        (
+            "version 2",
+            statement(&payload(2, new.as_bytes(), by(&ALICE), by(&CAROL))),
+            "version",
+        ),
+        ("a byte short", statement(&good[..192]), "length"),
+        (
+            "a changed character",
+            String::from_utf8(damaged).expect("ASCII"),
+            "damaged",
+        ),
+        (
+            "a friend code",
+            friends_proto::friend_code::FriendCode::new(new, vec![])
+                .expect("no hints")
+                .to_string(),
+            "not_succession",
+        ),
+    ]
+    .into_iter()
+    .map(|(name, statement, error)| Replaced {
+        name: name.into(),
+        old: hex(old.as_bytes()),
+        new: hex(new.as_bytes()),
+        statement,
+        error: error.into(),
+    })
+    .collect()
+}
+
+fn error_name(error: SuccessionError) -> &'static str {
+    match error {
+        SuccessionError::NotSuccession => "not_succession",
+        SuccessionError::Damaged => "damaged",
+        SuccessionError::Version(_) => "version",
+        SuccessionError::Length => "length",
+        SuccessionError::Key(_) => "key",
+        SuccessionError::SameKey => "same_key",
+        SuccessionError::Forged => "forged",
+    }
+}
+
+//= spec/identity.md#succession
+//= spec/identity.md#succession-refuse
+fn check_successions(cases: &[Replaced]) {
+    for case in cases {
+        let read: Result<Succession, _> = case.statement.parse();
+        let error = read.as_ref().err().copied().map_or("", error_name);
+        assert_eq!(error, case.error, "{}", case.name);
+        if let Ok(read) = read {
+            assert_eq!(hex(read.old().as_bytes()), case.old);
+            assert_eq!(hex(read.new_key().as_bytes()), case.new);
+            assert_eq!(read.to_string(), case.statement);
+        }
+    }
+}
+
 //= spec/identity.md#key-accept
 //= spec/identity.md#signature-strict
 pub(crate) fn check(file: &str) {
@@ -137,6 +253,7 @@ pub(crate) fn check(file: &str) {
             case.name
         );
     }
+    check_successions(&file.successions);
     for case in &file.refused_keys {
         let error = match PublicKey::from_bytes(&array(&case.public)) {
             Ok(_) => "accepted",

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use bt_wire::bencode::{Document, Item, Limits, Value};
 use friends_proto::identity::Signature;
 use friends_proto::message::{
-    Arrived, Ask, Bye, ByeReason, Decline, DeclineReason, DecodeError, Deliveries, Hello, HelpId,
-    IouBytes, Message, Meta, MetaAsk, MetaNone, NewIou, Offer, PieceSet, Progress, Release,
-    Reserve, Stop, StopReason, Sync, TorrentHash,
+    AnnounceUrl, Arrived, Ask, Bye, ByeReason, Decline, DeclineReason, DecodeError, Deliveries,
+    Hello, HelpId, IouBytes, Message, Meta, MetaAsk, MetaNone, NewIou, Offer, PieceSet, Progress,
+    Release, Reserve, Stop, StopReason, Sync, TorrentHash,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,10 @@ struct Refused {
     name: String,
     bytes: String,
     then: String,
+}
+
+fn url(text: &str) -> AnnounceUrl {
+    AnnounceUrl::new(text).expect("printable")
 }
 
 fn endpoint(text: &str) -> SocketAddr {
@@ -109,7 +113,7 @@ fn opening() -> Vec<(&'static str, Message)> {
     ]
 }
 
-fn beginning() -> Vec<(&'static str, Message)> {
+fn asks() -> Vec<(&'static str, Message)> {
     let (id, v1) = (HelpId(8), TorrentHash::V1([0x11; 20]));
     let (v4, v6) = (
         endpoint("198.51.100.1:6881"),
@@ -124,6 +128,18 @@ fn beginning() -> Vec<(&'static str, Message)> {
         master: vec![v4, v6],
         deliveries: Deliveries(0x0f),
         private: false,
+        trackers: vec![],
+    };
+    let announced = Ask {
+        trackers: vec![
+            url("http://tracker.example:6969/announce"),
+            url("udp://[2001:db8::7]:1337"),
+        ],
+        ..ask.clone()
+    };
+    let longest = Ask {
+        trackers: vec![url(&"u".repeat(512)); 4],
+        ..ask.clone()
     };
     let largest = Ask {
         id: HelpId(u32::MAX),
@@ -134,7 +150,25 @@ fn beginning() -> Vec<(&'static str, Message)> {
         master: vec![v6; 8],
         deliveries: Deliveries::RPC.or(Deliveries::RELAYED),
         private: true,
+        trackers: vec![],
     };
+    vec![
+        ("ask", Message::Ask(ask)),
+        ("ask with trackers", Message::Ask(announced)),
+        ("ask with the longest trackers", Message::Ask(longest)),
+        (
+            "ask, at the largest, of a private v2 torrent",
+            Message::Ask(largest),
+        ),
+    ]
+}
+
+fn beginning() -> Vec<(&'static str, Message)> {
+    let (id, v1) = (HelpId(8), TorrentHash::V1([0x11; 20]));
+    let (v4, v6) = (
+        endpoint("198.51.100.1:6881"),
+        endpoint("[2001:db8::7]:51413"),
+    );
     let offer = |rate, room, at: &[SocketAddr]| {
         Message::Offer(Offer {
             id,
@@ -146,11 +180,6 @@ fn beginning() -> Vec<(&'static str, Message)> {
     };
     let decline = |why| Message::Decline(Decline { id, why });
     vec![
-        ("ask", Message::Ask(ask)),
-        (
-            "ask, at the largest, of a private v2 torrent",
-            Message::Ask(largest),
-        ),
         ("offer of a helper that cannot be reached", offer(1, 1, &[])),
         ("offer", offer(1 << 40, 67_108_864, &[v4, v6])),
         ("decline, busy", decline(DeclineReason::Busy)),
@@ -322,6 +351,36 @@ fn ignored() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+fn ignored_asks() -> Vec<(&'static str, Vec<u8>)> {
+    let int = Item::Int;
+    let ask = |urls: &[&str]| {
+        Item::dict([
+            ("m", Item::from("ask")),
+            ("id", int(8)),
+            ("ih", Item::bytes([0x11; 20])),
+            ("size", int(1000)),
+            ("pl", int(100)),
+            ("want", int(1000)),
+            ("by", int(8)),
+            (
+                "tr",
+                Item::List(urls.iter().map(|url| Item::bytes(url)).collect()),
+            ),
+        ])
+        .encode()
+    };
+    vec![
+        ("five trackers", ask(&["http://t/announce"; 5])),
+        ("an empty tracker", ask(&[""])),
+        ("a tracker of 513 bytes", ask(&[&"u".repeat(513)])),
+        ("a tracker with a space", ask(&["http://t/ announce"])),
+        (
+            "a tracker that is not ASCII",
+            ask(&["http://t\u{e4}/announce"]),
+        ),
+    ]
+}
+
 /// A dictionary with this many values and keys in all, `m` included.
 fn crowd(tokens: usize) -> Vec<u8> {
     // The dictionary, `m`, its value, `x`, its list.
@@ -397,7 +456,7 @@ pub(crate) fn generate() -> String {
     text(&File {
         subject: "messages".into(),
         spec: "friends.md".into(),
-        messages: [opening(), beginning(), course()]
+        messages: [opening(), asks(), beginning(), course()]
             .concat()
             .into_iter()
             .map(|(name, message)| Case {
@@ -408,6 +467,7 @@ pub(crate) fn generate() -> String {
             .collect(),
         refused: [
             refused(ignored(), "ignore"),
+            refused(ignored_asks(), "ignore"),
             refused(just_within(), "ignore"),
             refused(ending(), "end"),
         ]

@@ -212,6 +212,7 @@ fn conversation() -> Vec<(usize, Message)> {
         master: vec![at],
         deliveries: Deliveries::INTRODUCED.or(Deliveries::RELAYED),
         private: false,
+        trackers: vec![],
     };
     let offer = Offer {
         id,

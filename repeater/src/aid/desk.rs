@@ -1,5 +1,6 @@
 //! The desk: between the friends' sessions and the brain. One task; it alone has the ledger.
 
+mod acquainting;
 mod asking;
 mod meeting;
 mod ordering;
@@ -8,20 +9,20 @@ mod seeking;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use friends_proto::friend_code::Hint;
 use friends_proto::identity::PublicKey;
 use friends_proto::message::{ByeReason, HelpId, Message};
 use swarm_core::io::Input;
-use swarm_core::io::friends::{FriendFact, FriendId, FriendsInput};
+use swarm_core::io::friends::{FriendFact, FriendId, FriendsInput, FriendsLimits, FriendsMode};
 use swarm_core::policy::tit_for_tat::{Nearness, Standing};
 use tokio::sync::oneshot;
 
 use super::ledger::Books;
 use super::roster::{self, RosterError};
 use super::talk::{Link, Say, TalkId};
-use super::{AidConfig, Circle, Queues, metadata};
+use super::{AidConfig, Circle, Queues, Rules, metadata};
 use crate::friends::Friends;
 use crate::net::Network;
 use crate::store::SavedFriend;
@@ -35,17 +36,22 @@ const TICK: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     /// The list of friends has changed.
     Reload(oneshot::Sender<Result<(), RosterError>>),
+    /// The operator's limits have changed.
+    Limits(FriendsLimits, oneshot::Sender<()>),
     /// Decisions of the brain were lost: end all sessions, so that both sides begin anew.
     Restart,
 }
 
-/// One friend.
+/// One friend or acquaintance.
 struct Person {
     key: PublicKey,
+    nearness: Nearness,
     hints: Vec<Hint>,
     books: Books,
     /// The one session that counts.
     current: Option<TalkId>,
+    /// When the last one ended.
+    gone: Instant,
     /// Helps that we asked it for.
     asked: BTreeMap<HelpId, LiveAsk>,
     /// Helps that it asked us for.
@@ -70,6 +76,7 @@ pub(crate) struct Desk {
     talks: BTreeMap<TalkId, Met>,
     /// Friends that were, so that who comes back has its old number.
     numbers: BTreeMap<PublicKey, FriendId>,
+    next_number: u32,
     /// Where friends and their masters can reach us.
     reach: BTreeSet<SocketAddr>,
 }
@@ -90,10 +97,11 @@ impl Desk {
             people: BTreeMap::new(),
             talks: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            next_number: 0,
         };
         desk.tell_reach().await;
         for (key, friend) in desk.ledger.list() {
-            desk.admit(key, friend).await;
+            desk.admit(key, friend, Nearness::Friend).await;
         }
         desk.work(queues).await;
     }
@@ -116,20 +124,27 @@ impl Desk {
 
     async fn tick(&mut self) {
         self.give_up_metadata().await;
+        self.forget_acquaintances().await;
         self.seek();
     }
 
-    async fn admit(&mut self, key: PublicKey, friend: SavedFriend) {
-        let next = FriendId(u32::try_from(self.numbers.len()).unwrap_or(u32::MAX));
-        let id = *self.numbers.entry(key).or_insert(next);
+    async fn admit(&mut self, key: PublicKey, friend: SavedFriend, nearness: Nearness) -> FriendId {
+        let next = &mut self.next_number;
+        let id = *self.numbers.entry(key).or_insert_with(|| {
+            let id = FriendId(*next);
+            *next = next.saturating_add(1);
+            id
+        });
         let books = Books::new(&self.ledger, key);
         let ((given, received), (delivered, disputed)) = (books.totals(), books.kept());
         self.friends.names.write().insert(id, friend.name);
         let person = Person {
             key,
+            nearness,
             hints: hints(&friend.hints),
             books,
             current: None,
+            gone: Instant::now(),
             asked: BTreeMap::new(),
             asks: BTreeMap::new(),
             fetch: None,
@@ -142,20 +157,49 @@ impl Desk {
             delivered,
             disputed,
         };
-        let nearness = Nearness::Friend;
         self.fact(id, FriendFact::Known { nearness, standing })
             .await;
+        id
     }
 
     async fn command(&mut self, command: Command) {
         match command {
             // Whoever asked may be gone.
             Command::Reload(reply) => drop(reply.send(self.reload().await)),
-            Command::Restart => {
-                let all: Vec<TalkId> = self.people.values().filter_map(|p| p.current).collect();
-                for talk in all {
-                    self.bye(talk, ByeReason::Leaving);
-                }
+            Command::Limits(limits, reply) => {
+                self.limit(&limits);
+                let _ = reply.send(());
+            }
+            Command::Restart => self.part_from(|_, _| true, ByeReason::Leaving),
+        }
+    }
+
+    /// Takes new limits, which the brain has: sessions that they no longer allow end.
+    fn limit(&self, limits: &FriendsLimits) {
+        let rules = Rules::new(limits);
+        *self.friends.rules.write() = rules;
+        let swarms = &self.net.swarms;
+        let private = |link: &Link| {
+            let swarm = swarms.find(link.infohash);
+            link.conn.is_some() && swarm.is_some_and(|swarm| swarm.is_private())
+        };
+        let ends = |person: &Person, link: &Link| {
+            let acquaintance = person.nearness == Nearness::Acquaintance;
+            match rules.mode {
+                FriendsMode::Off => true,
+                FriendsMode::Known if acquaintance => true,
+                FriendsMode::Known | FriendsMode::Open => !rules.private_torrents && private(link),
+            }
+        };
+        self.part_from(ends, ByeReason::Leaving);
+    }
+
+    /// Ends these sessions; the others learn of it when they are over.
+    fn part_from(&self, ends: impl Fn(&Person, &Link) -> bool, why: ByeReason) {
+        for person in self.people.values() {
+            let met = person.current.and_then(|talk| self.talks.get(&talk));
+            if let Some(met) = met.filter(|met| ends(person, &met.link)) {
+                met.link.mailbox.say(Say::Bye(why));
             }
         }
     }
@@ -168,6 +212,7 @@ impl Desk {
         let gone: Vec<FriendId> = self
             .people
             .iter()
+            .filter(|(_, person)| person.nearness == Nearness::Friend)
             .filter(|(_, person)| !list.iter().any(|(key, _)| *key == person.key))
             .map(|(id, _)| *id)
             .collect();
@@ -187,9 +232,13 @@ impl Desk {
             match same {
                 Some((id, person)) => {
                     person.hints = hints(&friend.hints);
-                    self.friends.names.write().insert(*id, friend.name);
+                    let id = *id;
+                    self.friends.names.write().insert(id, friend.name);
+                    self.befriend(id).await;
                 }
-                None => self.admit(key, friend).await,
+                None => {
+                    self.admit(key, friend, Nearness::Friend).await;
+                }
             }
         }
         Ok(())

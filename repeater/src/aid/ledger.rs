@@ -8,7 +8,7 @@ use friends_proto::ledger::{AccountRecord, Direction, HelpId, Receipt, SignRefus
 use friends_proto::message::{IouBytes, Sync};
 
 use super::count_defence;
-use crate::friends::{Friends, SignError};
+use crate::friends::{Carried, Friends, SignError};
 use crate::net::unix_now;
 use crate::store::StoreError;
 
@@ -60,7 +60,17 @@ impl Books {
         let totals = self
             .friends
             .with_account(&self.key, |one| (one.given_bytes(), one.received_bytes()));
-        totals.unwrap_or_default()
+        let (given, received) = totals.unwrap_or_default();
+        let before = self.before();
+        (
+            given.saturating_add(before.given),
+            received.saturating_add(before.received),
+        )
+    }
+
+    /// What was signed with former keys: the brain counts it as one.
+    fn before(&self) -> Carried {
+        self.friends.carried(&self.key)
     }
 
     /// Delivered to it, and disputed of that, bytes.
@@ -68,7 +78,12 @@ impl Books {
         let kept = self.friends.with_account(&self.key, |one| {
             (one.meter().delivered_bytes(), one.meter().disputed_bytes())
         });
-        kept.unwrap_or_default()
+        let (delivered, disputed) = kept.unwrap_or_default();
+        let before = self.before();
+        (
+            delivered.saturating_add(before.delivered),
+            disputed.saturating_add(before.disputed),
+        )
     }
 
     /// Does a job of the ledger that may block on the disk.
@@ -80,7 +95,12 @@ impl Books {
         tokio::task::spawn_blocking(move || job(&friends, &key)).await
     }
 
+    /// An acquaintance costs us no disk before we gave it something, or owe it: fresh keys are free.
     async fn persist(&self, record: AccountRecord) -> Result<(), Unbearable> {
+        let counts = record.received.is_some() || record.delivered_bytes > 0;
+        if !counts && !self.friends.is_listed(&self.key) {
+            return Ok(());
+        }
         let persisted = self.work(move |friends, _| friends.persist(record, unix_now()));
         Ok(persisted.await??)
     }
@@ -93,6 +113,9 @@ impl Books {
 
     /// Keeps what the brain counted.
     pub(super) async fn keep(&self, delivered: u64, disputed: u64) -> Result<(), Unbearable> {
+        let before = self.before();
+        let delivered = delivered.saturating_sub(before.delivered);
+        let disputed = disputed.saturating_sub(before.disputed);
         let record = self.friends.with_account(&self.key, |account| {
             account.count(delivered, disputed);
             account.record()
@@ -160,6 +183,7 @@ impl Books {
         self.persist(report.record).await
     }
 
+    //= spec/friends.md#credit-bilateral
     fn is_ours(&self, signed: &SignedIou) -> bool {
         let (creditor, debtor) = (signed.iou().creditor(), signed.iou().debtor());
         let me = self.friends.identity().public_key();
@@ -185,7 +209,8 @@ impl Books {
             } => {
                 self.persist(record).await?;
                 let given = direction == Direction::Given;
-                Ok(given.then(|| signed.iou().total_bytes()))
+                let total = signed.iou().total_bytes();
+                Ok(given.then(|| total.saturating_add(self.before().given)))
             }
             Receipt::Same => Ok(None),
             // The brain counts it.
@@ -193,7 +218,7 @@ impl Books {
                 direction: Direction::Given,
                 shown_bytes,
                 ..
-            } => Ok(Some(shown_bytes)),
+            } => Ok(Some(shown_bytes.saturating_add(self.before().given))),
             Receipt::Stale { .. } => Ok(None),
             Receipt::NotOurs => {
                 count_defence("OthersIou");
@@ -205,13 +230,15 @@ impl Books {
     /// Signs that we received `total` bytes in all; what comes out is durable.
     //= spec/iou.md#durable-first
     pub(super) async fn sign(&self, total: u64) -> Result<Signing, Unbearable> {
+        let before = self.before().received;
+        let total = total.saturating_sub(before);
         let signed = self.work(move |friends, key| friends.sign(key, total, unix_now()));
         match signed.await? {
             Ok(signed) => IouBytes::new(signed.encode())
                 .map(Signing::Signed)
                 .map_err(|_| Unbearable::Iou("too long")),
             Err(SignError::Refused(SignRefusal::NotMore { held_bytes })) => {
-                Ok(Signing::Before(held_bytes))
+                Ok(Signing::Before(held_bytes.saturating_add(before)))
             }
             Err(SignError::Refused(why)) => Ok(Signing::Refused(why)),
             Err(why @ (SignError::NoAccount | SignError::Store(_) | SignError::Token(_))) => {

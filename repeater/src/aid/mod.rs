@@ -27,7 +27,7 @@ use friends_proto::pair::{NONCE_BYTES, PairKey, Role};
 use friends_proto::recognition::{Known, Meeting, Nonces, Recognition, meet, padding_bytes};
 use friends_proto::session::{BackOff, End, Secrets};
 use parking_lot::{Mutex, RwLock};
-use swarm_core::io::friends::{FriendId, FriendsLimits, FriendsOutput};
+use swarm_core::io::friends::{FriendId, FriendsLimits, FriendsMode, FriendsOutput};
 use tokio::sync::mpsc;
 
 use crate::friends::Friends;
@@ -49,14 +49,30 @@ const DAY: u64 = 86_400;
 pub struct AidConfig {
     /// Who we are, whom we added, and the ledger.
     pub friends: Arc<Friends>,
-    /// The operator's limits; with [`swarm_core::io::friends::FriendsMode::Off`] nothing of all this begins.
+    /// The operator's limits; with [`FriendsMode::Off`] nothing is said of friends to anybody.
     pub limits: FriendsLimits,
+}
+
+/// What the operator allows connections to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rules {
+    mode: FriendsMode,
+    private_torrents: bool,
+}
+
+impl Rules {
+    fn new(limits: &FriendsLimits) -> Self {
+        Self {
+            mode: limits.mode,
+            private_torrents: limits.private_torrents,
+        }
+    }
 }
 
 /// What all connections share of friends.
 pub(crate) struct Circle {
     identity: Arc<Identity>,
-    private_torrents: bool,
+    rules: RwLock<Rules>,
     known: RwLock<Arc<Vec<Known>>>,
     names: RwLock<BTreeMap<FriendId, String>>,
     heard: Mutex<Nonces>,
@@ -95,7 +111,7 @@ impl Circle {
         let (commands, from_operator) = mpsc::channel(COMMANDS);
         let friends = Self {
             identity: Arc::clone(config.friends.identity()),
-            private_torrents: config.limits.private_torrents,
+            rules: RwLock::new(Rules::new(&config.limits)),
             known: RwLock::new(Arc::new(roster::known(&config.friends)?)),
             names: RwLock::default(),
             heard: Mutex::default(),
@@ -118,7 +134,17 @@ impl Circle {
     /// Whether a connection for such a torrent says anything about friends.
     //= spec/friends.md#private-silent
     pub(crate) fn speaks(&self, private: bool) -> bool {
-        !private || self.private_torrents
+        let rules = *self.rules.read();
+        rules.mode != FriendsMode::Off && (!private || rules.private_torrents)
+    }
+
+    /// Whether we meet those whom we did not add.
+    fn is_open(&self) -> bool {
+        self.rules.read().mode == FriendsMode::Open
+    }
+
+    fn is_off(&self) -> bool {
+        self.rules.read().mode == FriendsMode::Off
     }
 
     /// What the brain decided. It never waits: a desk that is so far behind ends all its sessions and begins anew.
@@ -154,17 +180,18 @@ impl Circle {
         let mut padding = vec![0; padding_bytes(known.len())];
         getrandom::fill(&mut nonce).ok()?;
         getrandom::fill(&mut padding).ok()?;
-        Recognition::new(&known, infohash, role, nonce, &padding, false).ok()
+        let open = self.is_open();
+        Recognition::new(&known, infohash, role, nonce, &padding, open).ok()
     }
 
-    /// Which friend sent this field, `role` being the sender's.
+    /// Who sent this field, `role` being the sender's.
     fn meet(
         &self,
         ours: &Recognition,
         theirs: &Recognition,
         infohash: &InfoHash,
         role: Role,
-    ) -> Option<Known> {
+    ) -> Option<Far> {
         let known = Arc::clone(&self.known.read());
         let mut heard = self.heard.lock();
         let before = heard.repeated();
@@ -173,15 +200,16 @@ impl Circle {
             count_defence("ReplayedNonce");
         }
         match met {
-            Meeting::Friend(friend) => Some(friend.clone()),
-            Meeting::Acquaintance | Meeting::Nobody => None,
+            Meeting::Friend(friend) => Some(Far::Friend(Box::new(friend.clone()))),
+            Meeting::Acquaintance => Some(Far::Acquaintance),
+            Meeting::Nobody => None,
         }
     }
 
-    /// Whether a session may begin with this friend, from there.
+    /// Whether a session may begin from there with this friend, or with whoever it may be.
     //= spec/friends.md#session-back-off
-    fn may_begin(&self, key: &PublicKey, from: IpAddr, now: Duration) -> bool {
-        let may = self.broke.lock().may_begin(key, now)
+    fn may_begin(&self, key: Option<&PublicKey>, from: IpAddr, now: Duration) -> bool {
+        let may = key.is_none_or(|key| self.broke.lock().may_begin(key, now))
             && self.broke_from.lock().may_begin(&from.to_canonical(), now);
         if !may {
             count_defence("BackOff");
@@ -189,14 +217,16 @@ impl Circle {
         may
     }
 
-    /// A session is over: who has to wait for the next one.
-    fn ended(&self, key: &PublicKey, from: IpAddr, open: bool, end: End, now: Duration) {
+    /// A session is over: who has to wait for the next one. `proved`: whose it was, once it stood.
+    fn ended(&self, proved: Option<PublicKey>, from: IpAddr, end: End, now: Duration) {
         metrics::counter!("btslave_friend_sessions_ended_total", "why" => end_name(end))
             .increment(1);
-        if end.backs_off() && open {
-            self.broke.lock().broke(*key, now);
-        } else if end.backs_off() {
-            self.broke_from.lock().broke(from.to_canonical(), now);
+        if !end.backs_off() {
+            return;
+        }
+        match proved {
+            Some(key) => self.broke.lock().broke(key, now),
+            None => self.broke_from.lock().broke(from.to_canonical(), now),
         }
     }
 
@@ -206,12 +236,34 @@ impl Circle {
 
     /// Whether a friend's and our home of these days has this infohash: nobody else can name it.
     pub(crate) fn is_home(&self, infohash: InfoHash, unix_s: u64) -> bool {
+        if self.is_off() {
+            return false;
+        }
         let today = unix_s / DAY;
         let known = Arc::clone(&self.known.read());
         known.iter().any(|friend| {
             (today.saturating_sub(1)..=today.saturating_add(1))
                 .any(|day| friend.pair.home(day) == infohash)
         })
+    }
+}
+
+/// Whom a connection may be with, as its tags tell.
+#[derive(Debug, Clone)]
+enum Far {
+    /// A friend.
+    Friend(Box<Known>),
+    /// Nobody on our list; both sides are in open mode.
+    Acquaintance,
+}
+
+impl Far {
+    /// Whose tag it was.
+    fn key(&self) -> Option<PublicKey> {
+        match self {
+            Self::Friend(friend) => Some(friend.key),
+            Self::Acquaintance => None,
+        }
     }
 }
 

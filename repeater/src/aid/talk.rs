@@ -13,11 +13,11 @@ use bytes::Bytes;
 use friends_proto::identity::PublicKey;
 use friends_proto::message::{ByeReason, Message};
 use friends_proto::pair::Role;
-use friends_proto::recognition::{Known, Recognition};
+use friends_proto::recognition::Recognition;
 use friends_proto::session::{End, Event, Ignored, SendError, Session, Setup, With};
 use swarm_core::io::ConnId;
 
-use super::{Circle, count_defence, end_name, secrets};
+use super::{Circle, Far, count_defence, end_name, secrets};
 use crate::net::mailbox::Mailbox;
 
 /// Messages that may wait for the session's rate; the session ends over it.
@@ -41,11 +41,12 @@ pub(crate) enum Say {
 /// What the desk is told.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// The far end showed a friend's tag.
+    /// The far end showed a friend's tag; or it is an acquaintance, and proved who it is.
     Met {
         talk: TalkId,
         key: PublicKey,
         link: Box<Link>,
+        acquaintance: bool,
     },
     /// It proved to be the friend, and sees us there.
     Open { talk: TalkId, seen: Option<IpAddr> },
@@ -97,9 +98,10 @@ enum State {
     Waiting,
     /// Nobody we know: their frames mean nothing, and they get none.
     Nobody,
-    /// A friend; no session was begun here yet.
-    Met(Known),
-    Running(PublicKey, Box<Session>),
+    /// A friend or an acquaintance; no session was begun here yet.
+    Met(Far),
+    /// With whom, once it is proved.
+    Running(Option<PublicKey>, Box<Session>),
     /// The one session of this connection is over.
     Over,
 }
@@ -144,21 +146,27 @@ impl Talk {
             return;
         };
         let (hash, role) = (&self.link.infohash, self.link.role.other());
-        let Some(friend) = self.friends.meet(&self.ours, &field, hash, role) else {
+        let Some(far) = self.friends.meet(&self.ours, &field, hash, role) else {
             return;
         };
         (self.theirs, self.seen) = (id, theirs.yourip);
-        let key = friend.key;
-        self.state = State::Met(friend);
+        let key = far.key();
+        self.state = State::Met(far);
+        if let Some(key) = key {
+            self.report_met(key, false).await;
+        }
+        self.begin_if_ours(now, out).await;
+    }
+
+    async fn report_met(&mut self, key: PublicKey, acquaintance: bool) {
         self.reported = true;
-        let link = Box::new(self.link.clone());
-        self.report(Report::Met {
+        let met = Report::Met {
             talk: self.id,
             key,
-            link,
-        })
-        .await;
-        self.begin_if_ours(now, out).await;
+            link: Box::new(self.link.clone()),
+            acquaintance,
+        };
+        self.report(met).await;
     }
 
     /// Whether their extended handshake has come and showed a friend.
@@ -172,22 +180,27 @@ impl Talk {
     }
 
     async fn begin_if_ours(&mut self, now: Duration, out: &mut Vec<(u8, Bytes)>) {
-        let (Role::Opener, State::Met(friend)) = (self.link.role, &self.state) else {
+        let (Role::Opener, State::Met(far)) = (self.link.role, &self.state) else {
             return;
         };
         //= spec/friends.md#session-one
-        if !self.friends.online.lock().contains(&friend.key) {
+        let stands = |key| self.friends.online.lock().contains(&key);
+        if !far.key().is_some_and(stands) {
             self.begin(now, out).await;
         }
     }
 
     async fn begin(&mut self, now: Duration, out: &mut Vec<(u8, Bytes)>) {
-        let State::Met(friend) = &self.state else {
+        let State::Met(far) = &self.state else {
             return;
         };
-        let ip = self.link.addr.ip();
-        let Some(secrets) = secrets().filter(|_| self.friends.may_begin(&friend.key, ip, now))
-        else {
+        let allowed = match far {
+            Far::Friend(_) => !self.friends.is_off(),
+            Far::Acquaintance => self.friends.is_open(),
+        };
+        let (key, ip) = (far.key(), self.link.addr.ip());
+        let begins = allowed && self.friends.may_begin(key.as_ref(), ip, now);
+        let Some(secrets) = secrets().filter(|_| begins) else {
             return;
         };
         let (our_id, their_id) = (self.link.our_id.0, self.link.their_id.0);
@@ -195,12 +208,14 @@ impl Talk {
             Role::Opener => (our_id, their_id),
             Role::Acceptor => (their_id, our_id),
         };
-        let key = friend.key;
         let setup = Setup {
             role: self.link.role,
-            with: With::Friend {
-                key: *key.as_bytes(),
-                pair: friend.pair.clone(),
+            with: match far {
+                Far::Friend(friend) => With::Friend {
+                    key: *friend.key.as_bytes(),
+                    pair: friend.pair.clone(),
+                },
+                Far::Acquaintance => With::Acquaintance,
             },
             infohash: self.link.infohash.0,
             opener_peer_id,
@@ -210,10 +225,10 @@ impl Talk {
         };
         match Session::start(setup, now) {
             Ok((session, first)) => {
-                self.state = State::Running(key, Box::new(session));
+                self.state = State::Running(None, Box::new(session));
                 self.put(out, first);
             }
-            Err(end) => self.over(now, key, false, end).await,
+            Err(end) => self.over(now, None, end).await,
         }
     }
 
@@ -227,18 +242,19 @@ impl Talk {
             metrics::counter!("btslave_friend_frames_ignored_total").increment(1);
             return;
         };
-        let (key, open) = (*key, session.is_open());
         let received = match session.receive(frame, now) {
             Ok(received) => received,
-            Err(end) => return self.over(now, key, open, end).await,
+            Err(end) => {
+                let proved = *key;
+                return self.over(now, proved, end).await;
+            }
         };
+        if let Some(Event::Open { key: proved, .. }) = &received.event {
+            *key = Some(*proved);
+        }
         self.put(out, received.frames);
         match received.event {
-            Some(Event::Open { .. }) => {
-                tracing::debug!(addr = %self.link.addr, "a friend's session stands");
-                let (talk, seen) = (self.id, self.seen);
-                self.report(Report::Open { talk, seen }).await;
-            }
+            Some(Event::Open { key, .. }) => self.opened(now, key, out).await,
             Some(Event::Message(message)) => {
                 let talk = self.id;
                 self.report(Report::Said { talk, message }).await;
@@ -246,6 +262,19 @@ impl Talk {
             Some(Event::Ignored(why)) => ignored(why),
             None => {}
         }
+    }
+
+    async fn opened(&mut self, now: Duration, key: PublicKey, out: &mut Vec<(u8, Bytes)>) {
+        tracing::debug!(addr = %self.link.addr, "a friend's session stands");
+        if !self.reported {
+            // Only now it is known who the acquaintance is: whether it broke a session before, too.
+            if !self.friends.may_begin(Some(&key), self.link.addr.ip(), now) {
+                return self.say(now, Say::Bye(ByeReason::Other), out).await;
+            }
+            self.report_met(key, true).await;
+        }
+        let (talk, seen) = (self.id, self.seen);
+        self.report(Report::Open { talk, seen }).await;
     }
 
     /// What the desk wants.
@@ -257,10 +286,10 @@ impl Talk {
                 self.send_waiting(now, out).await;
             }
             (Say::Bye(why), State::Running(key, session)) => {
-                let (key, open) = (*key, session.is_open());
+                let key = *key;
                 let frame = session.bye(why);
                 self.put(out, frame);
-                self.over(now, key, open, End::Ours(why)).await;
+                self.over(now, key, End::Ours(why)).await;
             }
             (Say::Bye(_), State::Met(_)) => self.state = State::Nobody,
             (
@@ -290,12 +319,12 @@ impl Talk {
                 Err(SendError::Wait(_)) => {
                     let frame = session.bye(ByeReason::Other);
                     self.put(out, frame);
-                    return self.over(now, key, true, End::Ours(ByeReason::Other)).await;
+                    return self.over(now, key, End::Ours(ByeReason::Other)).await;
                 }
                 Err(SendError::Over(end)) => {
                     let frame = session.bye(ByeReason::Exhausted);
                     self.put(out, frame);
-                    return self.over(now, key, true, end).await;
+                    return self.over(now, key, end).await;
                 }
             }
         }
@@ -317,7 +346,7 @@ impl Talk {
             && let Err(end) = session.expire(now)
         {
             let key = *key;
-            return self.over(now, key, false, end).await;
+            return self.over(now, key, end).await;
         }
         if self.retry.is_some_and(|at| at <= now) {
             self.send_waiting(now, out).await;
@@ -331,17 +360,18 @@ impl Talk {
         }
     }
 
-    async fn over(&mut self, now: Duration, key: PublicKey, open: bool, end: End) {
+    async fn over(&mut self, now: Duration, proved: Option<PublicKey>, end: End) {
         tracing::debug!(addr = %self.link.addr, %end, "a friend's session is over");
-        self.friends
-            .ended(&key, self.link.addr.ip(), open, end, now);
+        self.friends.ended(proved, self.link.addr.ip(), end, now);
         if end.backs_off() {
             count_defence(end_name(end));
         }
         self.state = State::Over;
         self.waiting.clear();
         self.retry = None;
-        self.report(Report::Over { talk: self.id }).await;
+        if self.reported {
+            self.report(Report::Over { talk: self.id }).await;
+        }
     }
 
     async fn report(&self, report: Report) {

@@ -1,5 +1,9 @@
 //! Engines with the real brain, and friends, on this machine's loopback.
 
+mod acquaintances;
+mod asking;
+mod defences;
+pub(crate) mod player;
 mod sessions;
 mod strangers;
 
@@ -29,7 +33,7 @@ pub(crate) fn identity(seed: u8) -> Identity {
 struct Side {
     engine: EngineHandle,
     friends: Arc<Friends>,
-    _events: EngineEvents,
+    events: EngineEvents,
     _dir: tempfile::TempDir,
 }
 
@@ -87,7 +91,7 @@ impl Side {
         Self {
             engine,
             friends,
-            _events: events,
+            events,
             _dir: dir,
         }
     }

@@ -142,6 +142,7 @@ fn ask_to_wire(mut ask: brain::Ask) -> Ask {
         master: ask.master,
         deliveries: bits(&ask.deliveries),
         private: ask.private,
+        trackers: Vec::new(),
     }
 }
 

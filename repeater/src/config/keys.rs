@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
-use super::{Config, Feed, FriendsMode, Master, schedule};
+use super::{Config, Feed, Master, schedule};
 
 /// Sections with one value per key.
 pub(super) const SECTIONS: [(&str, &[&str]); 8] = [
@@ -182,22 +182,12 @@ impl Config {
     }
 
     fn set_friends(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<(), Rejected> {
-        let friends = "help between friends is";
         match key {
-            "mode" => match take(value)? {
-                FriendsMode::Open => {
-                    return Err(Rejected::new(
-                        "acquaintances are not built yet",
-                        "write \"known\" or \"off\"",
-                    ));
-                }
-                mode @ (FriendsMode::Off | FriendsMode::Known) => self.friends.mode = mode,
-            },
-            "window" => not_yet(value, &[Size(Some(4 << 20))], friends, "\"4 MiB\"")?,
-            "credit" | "open_pool" => {
-                not_yet(value, &[Size(Some(64 << 20))], friends, "\"64 MiB\"")?
-            }
-            _ => not_yet(value, &[false], friends, "false")?,
+            "mode" => self.friends.mode = take(value)?,
+            "window" => self.friends.window = bytes(value)?,
+            "credit" => self.friends.credit = take(value)?,
+            "open_pool" => self.friends.open_pool = bytes(value)?,
+            _ => self.friends.private_torrents = take(value)?,
         }
         Ok(())
     }

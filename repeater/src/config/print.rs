@@ -16,6 +16,10 @@ fn list(texts: impl IntoIterator<Item = String>) -> String {
     format!("[{}]", quoted.join(", "))
 }
 
+fn size(bytes: u64) -> String {
+    quoted(&Size(Some(bytes)).to_string())
+}
+
 fn windows(windows: &[Window]) -> String {
     let windows: Vec<String> = windows.iter().map(super::schedule::print).collect();
     format!("[{}]", windows.join(", "))
@@ -111,7 +115,6 @@ impl Config {
 
     fn print_cache(&self, text: &mut String) {
         let cache = &self.cache;
-        let size = |bytes| quoted(&Size(Some(bytes)).to_string());
         section(
             text,
             "cache",
@@ -213,27 +216,27 @@ impl Config {
                 (
                     "mode",
                     quoted(mode),
-                    "\"off\" (no friend is added) | \"known\"",
+                    "\"off\" | \"known\" | \"open\" (anyone who is open, too, may ask; it answers anyone)",
                 ),
                 (
                     "window",
-                    quoted("4 MiB"),
-                    "unsigned help given to one friend before pausing",
+                    size(self.friends.window),
+                    "unsigned help given to one friend before pausing (or 2 s of the rate, if more)",
                 ),
                 (
                     "credit",
-                    quoted("64 MiB"),
+                    quoted(&self.friends.credit.to_string()),
                     "signed help given minus received, per friend, while others want the line",
                 ),
                 (
                     "open_pool",
-                    quoted("64 MiB"),
-                    "the same for all acquaintances together",
+                    size(self.friends.open_pool),
+                    "help given to all acquaintances together; 1 % of the line flows in",
                 ),
                 (
                     "private_torrents",
-                    "false".to_owned(),
-                    "true: relayed and by RPC only",
+                    self.friends.private_torrents.to_string(),
+                    "true: friends may help with those, relayed and by RPC only",
                 ),
             ],
         );

@@ -64,7 +64,11 @@ fn every_listed_key_is_set_by_its_own_name() {
         enabled = false
         max_swarms = 7
         [friends]
-        mode = "off"
+        mode = "open"
+        window = "1 MiB"
+        credit = "unlimited"
+        open_pool = "0 B"
+        private_torrents = true
         [discovery]
         trackers = false
         pex = false
@@ -98,6 +102,8 @@ fn every_listed_key_is_set_by_its_own_name() {
         (8 << 20, 2 << 20, 3 << 20)
     );
     assert_eq!(config.feeds[0].max_torrent_size, Size(Some(5_000_000_000)));
+    let friends = config.friends;
+    assert_eq!((friends.window, friends.credit), (1 << 20, Size(None)));
     assert_eq!(
         config.masters[0].rpc.as_ref().unwrap().kind,
         RpcKind::Qbittorrent
@@ -151,16 +157,27 @@ fn all_mistakes_are_told_at_once_each_at_its_place() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_unless_harmless() {
-    for text in [
-        "[node]\nbind_device = \"wg0\"",
-        "[friends]\nmode = \"open\"",
-        "[friends]\nwindow = \"1 MiB\"",
-        "[friends]\nprivate_torrents = true",
-    ] {
+    for text in ["[node]\nbind_device = \"wg0\""] {
         assert!(refused(text).contains("not built yet\nhint: "), "{text}");
     }
     read("[friends]\nmode = \"off\"\n[discovery]\ndht = false\nlsd = false\nport_mapping = false")
         .unwrap();
+}
+
+#[test]
+fn friends_figures_are_checked_and_the_refusal_says_what_to_write() {
+    for (text, says) in [
+        ("window = \"1 KiB\"", "256 KiB to 1 GiB"),
+        ("window = \"2 GiB\"", "256 KiB to 1 GiB"),
+        ("window = \"unlimited\"", "must be a number of bytes"),
+        ("credit = \"1 MiB\"", "less than friends.window (4"),
+        ("open_pool = \"2 TiB\"", "at most 1 TiB"),
+        ("mode = \"everybody\"", "`off`, `known`, `open`"),
+        ("private_torrents = \"yes\"", "a boolean"),
+    ] {
+        let error = refused(&format!("[friends]\n{text}"));
+        assert!(error.contains(says), "{text}: {error}");
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use control_api::units::Size;
+
 use super::problem::{ConfigError, Problem};
 use super::{Config, Feed, Master};
 
@@ -12,6 +14,12 @@ const MIN_CACHE: u64 = 1 << 20;
 const MAX_CACHE: u64 = 64 << 40;
 /// Largest memory part, in bytes.
 const MAX_MEMORY: u64 = 1 << 40;
+/// Smallest `friends.window`, in bytes.
+const MIN_WINDOW: u64 = 256 << 10;
+/// Largest `friends.window`, in bytes.
+const MAX_WINDOW: u64 = 1 << 30;
+/// Largest `friends.open_pool`, in bytes.
+const MAX_POOL: u64 = 1 << 40;
 
 struct Checks<'c> {
     file: &'c str,
@@ -48,6 +56,7 @@ pub(super) fn validate(config: &Config, file: &str) -> Result<(), ConfigError> {
         problems: Vec::new(),
     };
     numbers(config, &mut checks);
+    friends(config, &mut checks);
     log(config, &mut checks);
     api(config, &mut checks);
     for (n, one) in config.feeds.iter().enumerate() {
@@ -141,6 +150,33 @@ fn numbers(config: &Config, checks: &mut Checks<'_>) {
         "node.listen",
         "names no address",
         "write [\"0.0.0.0:6881\", \"[::]:6881\"]",
+    );
+}
+
+/// A window under a block's handful stops every help at once; one over a credit would be a credit of its own.
+fn friends(config: &Config, checks: &mut Checks<'_>) {
+    let friends = &config.friends;
+    checks.refuse_if(
+        !(MIN_WINDOW..=MAX_WINDOW).contains(&friends.window),
+        "friends.window",
+        "must be 256 KiB to 1 GiB",
+        "a friend can walk away with so much unsigned; \"4 MiB\" is usual",
+    );
+    let credit = friends.credit;
+    checks.refuse_if(
+        credit.0.is_some_and(|credit| credit < friends.window),
+        "friends.credit",
+        format!(
+            "is less than friends.window ({})",
+            Size(Some(friends.window))
+        ),
+        "write at least as much, or \"unlimited\"",
+    );
+    checks.refuse_if(
+        friends.open_pool > MAX_POOL,
+        "friends.open_pool",
+        "must be at most 1 TiB",
+        "write \"0 B\" to give acquaintances nothing",
     );
 }
 

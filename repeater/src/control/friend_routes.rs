@@ -5,7 +5,8 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
 use control_api::error::ErrorBody;
 use control_api::friends::{
-    AddFriend, Friend, FriendName, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode,
+    AddFriend, Follow, Friend, FriendName, FriendsExport, Imported, LedgerAccount, LedgerCheck,
+    OwnCode, OwnSuccession,
 };
 use control_api::node::Nothing;
 use control_api::paths;
@@ -20,6 +21,11 @@ pub(super) fn router() -> axum::Router<Shared> {
         .route(paths::FRIENDS, get(friends).post(add_friend))
         .route(paths::FRIENDS_REMOVE, post(remove_friend))
         .route(paths::FRIENDS_CODE, get(own_code))
+        .route(
+            paths::FRIENDS_KEY,
+            get(own_succession).post(replace_own_key),
+        )
+        .route(paths::FRIENDS_FOLLOW, post(follow_friend))
         .route(paths::FRIENDS_LEDGER, get(ledger))
         .route(paths::FRIENDS_VERIFY, get(verify_ledger))
         .route(paths::FRIENDS_EXPORT, get(export_friends))
@@ -56,6 +62,32 @@ pub(super) async fn remove_friend(State(shared): State<Shared>, body: Received) 
 #[utoipa::path(get, path = "/api/v1/friends/code", responses((status = 200, body = OwnCode)))]
 pub(super) async fn own_code(State(shared): State<Shared>) -> Answer<OwnCode> {
     Ok(Json(shared.control.own_code().await?))
+}
+
+/// The statement about this slave's newest key.
+#[utoipa::path(get, path = "/api/v1/friends/key",
+    responses((status = 200, body = OwnSuccession), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn own_succession(State(shared): State<Shared>) -> Answer<OwnSuccession> {
+    Ok(Json(shared.control.own_succession().await?))
+}
+
+/// Makes a new key for this slave, which counts from its next start on.
+#[utoipa::path(post, path = "/api/v1/friends/key", request_body = Nothing,
+    responses((status = 200, body = OwnSuccession), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn replace_own_key(
+    State(shared): State<Shared>,
+    body: Received,
+) -> Answer<OwnSuccession> {
+    let Nothing {} = json(body)?;
+    Ok(Json(shared.control.replace_own_key().await?))
+}
+
+/// Takes a friend's new key for its old one, by its statement.
+#[utoipa::path(post, path = "/api/v1/friends/follow", request_body = Follow,
+    responses((status = 200, body = Friend), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn follow_friend(State(shared): State<Shared>, body: Received) -> Answer<Friend> {
+    let Follow { statement } = json(body)?;
+    Ok(Json(shared.control.follow_friend(statement).await?))
 }
 
 /// What is signed, of former friends too.

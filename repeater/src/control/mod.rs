@@ -3,6 +3,7 @@
 //! The layer is `gate` (who may ask at all) in front of `routes` (what is asked), served by [`server`]. It opens no file
 //! that a caller names and keeps no state but the token and the failures to show it.
 
+mod aid_routes;
 mod backoff;
 mod friend_routes;
 mod gate;
@@ -17,10 +18,11 @@ use std::net::SocketAddr;
 
 use bt_wire::ids::InfoHash;
 use bytes::Bytes;
+use control_api::aid::{Aid, HelpAsked};
 use control_api::error::Problem;
 use control_api::feeds::{AddFeed, Feed, FeedsChanged};
 use control_api::friends::{
-    AddFriend, Friend, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode,
+    AddFriend, Friend, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode, OwnSuccession,
 };
 use control_api::masters::{AddMaster, Master, MasterTest};
 use control_api::node::{CacheReport, Reloaded};
@@ -119,6 +121,15 @@ pub struct AddOptions {
     pub pin: bool,
 }
 
+/// With what friends are asked to help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HelpWith {
+    /// One torrent.
+    Torrent(InfoHash),
+    /// All that a master lacks.
+    Master(String),
+}
+
 /// What the HTTP layer asks of the daemon. Changes are durable before their answer.
 pub trait Control: Send + Sync + 'static {
     /// The node at a glance.
@@ -159,6 +170,12 @@ pub trait Control: Send + Sync + 'static {
     fn remove_friend(&self, name: String) -> Reply<'_, ()>;
     /// This slave's own friend code.
     fn own_code(&self) -> Reply<'_, OwnCode>;
+    /// The statement about our newest key.
+    fn own_succession(&self) -> Reply<'_, OwnSuccession>;
+    /// Makes a new key of ours, which counts from the next start on.
+    fn replace_own_key(&self) -> Reply<'_, OwnSuccession>;
+    /// Takes a friend's new key for its old one.
+    fn follow_friend(&self, statement: String) -> Reply<'_, Friend>;
     /// What is signed between friends and us.
     fn ledger(&self) -> Reply<'_, Vec<LedgerAccount>>;
     /// Checks every signature on record again.
@@ -175,6 +192,12 @@ pub trait Control: Send + Sync + 'static {
     fn join_rendezvous(&self, join: JoinRendezvous) -> Reply<'_, JoinedRendezvous>;
     /// Leaves a rendezvous.
     fn leave_rendezvous(&self, leave: LeaveRendezvous) -> Reply<'_, LeftRendezvous>;
+    /// Help between friends.
+    fn aid(&self) -> Reply<'_, Aid>;
+    /// Asks friends for help now.
+    fn ask_for_help(&self, with: HelpWith, bytes: Option<u64>) -> Reply<'_, HelpAsked>;
+    /// Ends help with a torrent in both directions, until it is asked for.
+    fn stop_help(&self, hash: InfoHash) -> Reply<'_, ()>;
     /// What the cache holds.
     fn cache(&self) -> Reply<'_, CacheReport>;
     /// Stops all transfers (`true`) or goes on (`false`); survives a restart.

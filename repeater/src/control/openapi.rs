@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{friend_routes, rendezvous_routes, routes};
+use super::{aid_routes, friend_routes, rendezvous_routes, routes};
 
 /// Adds the bearer token.
 struct BearerToken;
@@ -44,6 +44,9 @@ impl Modify for BearerToken {
         friend_routes::add_friend,
         friend_routes::remove_friend,
         friend_routes::own_code,
+        friend_routes::own_succession,
+        friend_routes::replace_own_key,
+        friend_routes::follow_friend,
         friend_routes::ledger,
         friend_routes::verify_ledger,
         friend_routes::export_friends,
@@ -52,6 +55,9 @@ impl Modify for BearerToken {
         rendezvous_routes::host,
         rendezvous_routes::join,
         rendezvous_routes::leave,
+        aid_routes::aid,
+        aid_routes::ask_for_help,
+        aid_routes::stop_help,
         routes::cache,
         routes::pause,
         routes::resume,

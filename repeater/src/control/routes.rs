@@ -23,7 +23,8 @@ use serde::de::DeserializeOwned;
 
 use super::gate::refused;
 use super::{
-    AddOptions, Control, Refusal, RefusalKind, document, friend_routes, rendezvous_routes,
+    AddOptions, Control, Refusal, RefusalKind, aid_routes, document, friend_routes,
+    rendezvous_routes,
 };
 use crate::store::MAX_TORRENT_FILE;
 
@@ -65,6 +66,7 @@ pub(super) fn router(control: Arc<dyn Control>, metrics: PrometheusHandle) -> Ro
         .route(paths::MASTERS_TEST, post(test_master))
         .merge(friend_routes::router())
         .merge(rendezvous_routes::router())
+        .merge(aid_routes::router())
         .route(paths::CACHE, get(cache))
         .route(paths::PAUSE, post(pause))
         .route(paths::RESUME, post(resume))
@@ -153,7 +155,7 @@ pub(super) fn json<T: DeserializeOwned>(body: Received) -> Result<T, No> {
     })
 }
 
-fn info_hash(text: &str) -> Result<InfoHash, Refusal> {
+pub(super) fn info_hash(text: &str) -> Result<InfoHash, Refusal> {
     text.parse().map_err(|_| {
         Refusal::not_found(
             format!("swarm {}", text.escape_debug()),

@@ -1,5 +1,6 @@
 //! A daemon of fixed answers, for tests of the HTTP layer and the command line.
 
+use control_api::aid::{Asking, Direction, Help, TorrentAsked, Want};
 use control_api::feeds::Owner;
 use control_api::friends::{AccountCheck, ExportedFriend, SignedRecord};
 use control_api::masters::{MasterRpc, TestStep};
@@ -95,6 +96,49 @@ pub(crate) fn month() -> MonthStatus {
 }
 
 pub(crate) const CODE: &str = "bs1q5hs6zgphjl8wd4qr96fx7yuwr8e3aqzjgvxlgzmdw7t6a8a5eg4qk0j7rr";
+
+pub(crate) fn aid() -> Aid {
+    let help = Help {
+        friend: EVIL.to_owned(),
+        direction: Direction::Asked,
+        info_hash: Some(HASH.to_owned()),
+        name: Some(EVIL.to_owned()),
+        state: "running".to_owned(),
+        reserved_pieces: 12,
+        delivered_bytes: 6 << 20,
+        signed_bytes: 5 << 20,
+        waits: None,
+    };
+    let unknown = Help {
+        direction: Direction::Given,
+        info_hash: None,
+        name: None,
+        state: "offered".to_owned(),
+        waits: Some("others come first".to_owned()),
+        ..help.clone()
+    };
+    let want = Want {
+        info_hash: HASH.to_owned(),
+        name: Some(EVIL.to_owned()),
+        asking: Asking::ByHand,
+        master: Some("home".to_owned()),
+        missing_bytes: 100 << 20,
+        left_bytes: Some(20 << 20),
+    };
+    Aid {
+        helps: vec![help, unknown],
+        wants: vec![want],
+        pool_bytes: 64 << 20,
+    }
+}
+
+fn own_succession() -> OwnSuccession {
+    OwnSuccession {
+        statement: "bss1qqqq".to_owned(),
+        code: CODE.to_owned(),
+        waits: true,
+    }
+}
 
 pub(crate) fn friend() -> Friend {
     Friend {
@@ -361,6 +405,15 @@ impl Control for Stub {
         };
         Box::pin(async { Ok(own) })
     }
+    fn own_succession(&self) -> Reply<'_, OwnSuccession> {
+        Box::pin(async { Ok(own_succession()) })
+    }
+    fn replace_own_key(&self) -> Reply<'_, OwnSuccession> {
+        self.change("replace_own_key".to_owned(), own_succession())
+    }
+    fn follow_friend(&self, statement: String) -> Reply<'_, Friend> {
+        self.change(format!("follow_friend {statement}"), friend())
+    }
     fn ledger(&self) -> Reply<'_, Vec<LedgerAccount>> {
         Box::pin(async { Ok(vec![account()]) })
     }
@@ -425,6 +478,27 @@ impl Control for Stub {
             info_hash: HASH.to_owned(),
         };
         self.change(format!("leave_rendezvous {:?}", leave.info_hash), left)
+    }
+    fn aid(&self) -> Reply<'_, Aid> {
+        Box::pin(async { Ok(aid()) })
+    }
+    fn ask_for_help(&self, with: HelpWith, bytes: Option<u64>) -> Reply<'_, HelpAsked> {
+        let asked = HelpAsked {
+            torrents: vec![TorrentAsked {
+                info_hash: HASH.to_owned(),
+                name: EVIL.to_owned(),
+                friends: vec![EVIL.to_owned()],
+            }],
+            online: 1,
+        };
+        let with = match with {
+            HelpWith::Torrent(hash) => hash.to_string(),
+            HelpWith::Master(name) => name,
+        };
+        self.change(format!("ask_for_help {with} {bytes:?}"), asked)
+    }
+    fn stop_help(&self, hash: InfoHash) -> Reply<'_, ()> {
+        self.change(format!("stop_help {hash}"), ())
     }
     fn cache(&self) -> Reply<'_, CacheReport> {
         let swarm = CacheSwarm {

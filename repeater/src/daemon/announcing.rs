@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bt_wire::address::{AddressSource, Scope};
 use bt_wire::ids::InfoHash;
 use bt_wire::tracker::ScrapeEntry;
-use swarm_core::io::{Origin, PeerSource, SwarmFact, SwarmId};
+use swarm_core::io::friends::FriendsNote;
+use swarm_core::io::{Note, Origin, PeerSource, SwarmFact, SwarmId};
 use swarm_core::view::SwarmView;
 use tokio::sync::mpsc;
 
@@ -177,10 +178,17 @@ impl Shared {
                     tracing::warn!("{error:#}");
                 }
             }
+            //= spec/friends.md#ask-trackers-named
+            EngineEvent::Named(id, by) => self.register(id, AddressSource::Named { by }).await,
             EngineEvent::Invite(master, swarm, at) => self.invite_helper(master, swarm, at),
             EngineEvent::Watch(master, swarm, on) => self.watch_peers(master, swarm, on),
             EngineEvent::Listed(swarm, addr, on) => self.list_member(swarm, addr, on),
-            EngineEvent::Note(note) => self.tell(&note),
+            EngineEvent::Note(note) => {
+                self.tell(&note);
+                if let Note::Friends(FriendsNote::AskDone(hash)) = note {
+                    self.forget_wish(InfoHash(hash)).await;
+                }
+            }
         }
     }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bt_wire::ids::InfoHash;
 use bytes::Bytes;
+use control_api::aid::{Aid, HelpAsked};
 use control_api::feeds::{AddFeed, Feed, FeedsChanged};
 use control_api::friends::{
-    AddFriend, Friend, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode,
+    AddFriend, Friend, FriendsExport, Imported, LedgerAccount, LedgerCheck, OwnCode, OwnSuccession,
 };
 use control_api::masters::{AddMaster, Master, MasterRpc, MasterTest};
 use control_api::node::{CacheReport, CacheSwarm, Reloaded};
@@ -20,7 +21,7 @@ use swarm_core::io::Origin;
 use swarm_core::view::{MasterState, NodeView, SwarmView};
 
 use super::Shared;
-use crate::control::{AddOptions, Control, Refusal, Reply};
+use crate::control::{AddOptions, Control, HelpWith, Refusal, Reply};
 use crate::discover::feeds::FeedStanding;
 use crate::driver::View;
 
@@ -33,7 +34,7 @@ pub(super) fn failed(error: impl Into<anyhow::Error>) -> Refusal {
     Refusal::failed("btslave", format!("{error:#}"), "its log says more")
 }
 
-fn no_swarm(hash: InfoHash) -> Refusal {
+pub(super) fn no_swarm(hash: InfoHash) -> Refusal {
     Refusal::not_found(
         format!("swarm {hash}"),
         "nobody named it",
@@ -42,7 +43,7 @@ fn no_swarm(hash: InfoHash) -> Refusal {
 }
 
 impl Shared {
-    async fn view(&self) -> Result<View, Refusal> {
+    pub(super) async fn view(&self) -> Result<View, Refusal> {
         self.engine.view().await.map_err(failed)
     }
 
@@ -366,6 +367,15 @@ impl Control for Answers {
     fn own_code(&self) -> Reply<'_, OwnCode> {
         Box::pin(async { self.0.own_code() })
     }
+    fn own_succession(&self) -> Reply<'_, OwnSuccession> {
+        Box::pin(self.0.own_succession())
+    }
+    fn replace_own_key(&self) -> Reply<'_, OwnSuccession> {
+        Box::pin(self.0.replace_own_key())
+    }
+    fn follow_friend(&self, statement: String) -> Reply<'_, Friend> {
+        Box::pin(self.0.follow_friend(statement))
+    }
     fn ledger(&self) -> Reply<'_, Vec<LedgerAccount>> {
         Box::pin(self.0.ledger())
     }
@@ -389,6 +399,15 @@ impl Control for Answers {
     }
     fn leave_rendezvous(&self, leave: LeaveRendezvous) -> Reply<'_, LeftRendezvous> {
         Box::pin(self.0.leave_rendezvous(leave))
+    }
+    fn aid(&self) -> Reply<'_, Aid> {
+        Box::pin(self.0.aid())
+    }
+    fn ask_for_help(&self, with: HelpWith, bytes: Option<u64>) -> Reply<'_, HelpAsked> {
+        Box::pin(self.0.ask_for_help(with, bytes))
+    }
+    fn stop_help(&self, hash: InfoHash) -> Reply<'_, ()> {
+        Box::pin(self.0.stop_help(hash))
     }
     fn cache(&self) -> Reply<'_, CacheReport> {
         Box::pin(self.0.cache())

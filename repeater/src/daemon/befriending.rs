@@ -69,7 +69,7 @@ pub(super) fn saved(code: &FriendCode, name: String, added_at: u64) -> SavedFrie
     }
 }
 
-fn row(key: &PublicKey, friend: SavedFriend, standing: &Standing) -> Friend {
+pub(super) fn row(key: &PublicKey, friend: SavedFriend, standing: &Standing) -> Friend {
     let state = match standing.state {
         State::Fresh => "fresh",
         State::Restored => "restored",
@@ -185,6 +185,7 @@ impl Shared {
                     "to give it another name or other hints, `slavectl friends remove` it first: what is signed is kept",
                 ),
                 AddError::NameTaken(_) => Refusal::conflict(what.clone(), why, "choose one with --name"),
+                AddError::Replaced => Refusal::conflict(what.clone(), why, LIST_HINT),
                 AddError::Full => Refusal::conflict(what.clone(), why, LIST_HINT),
                 AddError::Store(e) => failed(e),
             }

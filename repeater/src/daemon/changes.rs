@@ -195,6 +195,7 @@ impl Shared {
             return Ok(saved);
         };
         self.known.lock().left.insert(hash);
+        self.forget_wish(hash).await;
         self.engine
             .swarm_fact(swarm.id, SwarmFact::Leave)
             .await

@@ -106,7 +106,7 @@ impl Shared {
         for (master, owner) in self.all_masters(&config).await? {
             self.serve_master(master, owner).await?;
         }
-        Ok(())
+        self.take_up_wishes().await
     }
 
     async fn take_up(&self, saved: SavedSwarm) -> anyhow::Result<()> {

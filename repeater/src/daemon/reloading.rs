@@ -6,7 +6,7 @@ use control_api::feeds::Owner;
 use control_api::node::Reloaded;
 
 use super::answers::failed;
-use super::{Shared, limits};
+use super::{Shared, friends_limits, limits};
 use crate::config::{self, Config};
 use crate::control::Refusal;
 
@@ -62,6 +62,9 @@ impl Shared {
             .collect();
         if limits(old) != limits(&new) {
             self.engine.set_limits(limits(&new)).await?;
+        }
+        if old.friends != new.friends {
+            self.engine.set_friends_limits(friends_limits(&new)).await?;
         }
         if let Some(set_log) = self.set_log.as_ref().filter(|_| old.log != new.log) {
             set_log(&new.log.filter);
@@ -128,6 +131,17 @@ fn changed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         (
             "repeater.max_swarms",
             old.repeater.max_swarms != new.repeater.max_swarms,
+        ),
+        ("friends.mode", old.friends.mode != new.friends.mode),
+        ("friends.window", old.friends.window != new.friends.window),
+        ("friends.credit", old.friends.credit != new.friends.credit),
+        (
+            "friends.open_pool",
+            old.friends.open_pool != new.friends.open_pool,
+        ),
+        (
+            "friends.private_torrents",
+            old.friends.private_torrents != new.friends.private_torrents,
         ),
         ("log.filter", old.log.filter != new.log.filter),
     ]

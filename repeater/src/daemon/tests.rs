@@ -354,5 +354,6 @@ async fn what_makes_no_sense_is_refused_with_a_hint() {
     daemon.stop().await;
 }
 
+mod aid;
 mod friends;
 mod rendezvous;

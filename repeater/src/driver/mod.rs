@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bt_wire::ids::{InfoHash, PeerId};
-use swarm_core::io::friends::{FriendId, FriendsInput, FriendsMode};
+use swarm_core::io::friends::{FriendId, FriendsInput, FriendsLimits};
 use swarm_core::io::{Input, Limits, MasterFact, MasterId, SwarmFact, SwarmId, Wall};
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -74,7 +74,7 @@ pub struct EngineConfig {
     pub seed: u64,
     /// Record all inputs to this file, up to so many bytes.
     pub record: Option<(PathBuf, u64)>,
-    /// Help between friends; None, or mode `off`: nothing is said of any.
+    /// Help between friends; None: nothing is said of any, whatever is set later.
     pub aid: Option<AidConfig>,
     /// Turns the ranking of swarms upside down; for tests only.
     #[doc(hidden)]
@@ -174,7 +174,7 @@ impl Engine {
         let mut params = Params::new(limits.clone(), config.peer_id.0);
         params.invert_need = config.invert_need;
         params.book = config.book;
-        let aid = config.aid.filter(|aid| aid.limits.mode != FriendsMode::Off);
+        let aid = config.aid;
         if let Some(aid) = &aid {
             params.friends = aid.limits.clone();
         }
@@ -345,6 +345,21 @@ impl EngineHandle {
         friends.command(Command::Reload(reply)).await;
         // An engine that has stopped has no list.
         answer.await.unwrap_or(Ok(()))
+    }
+
+    /// New limits for friends. Helps and sessions that they no longer allow end.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub async fn set_friends_limits(&self, limits: FriendsLimits) -> Result<(), Stopped> {
+        self.friends_input(FriendsInput::Limits(limits.clone()))
+            .await?;
+        let Some(friends) = &self.network.friends else {
+            return Ok(());
+        };
+        let (reply, done) = oneshot::channel();
+        friends.command(Command::Limits(limits, reply)).await;
+        done.await.map_err(|_| Stopped)
     }
 
     /// The operator's name for a friend.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use bt_wire::address::Scope;
 use bt_wire::ids::InfoHash;
 use parking_lot::Mutex;
 use swarm_core::io::{MasterId, Note, SwarmId};
@@ -28,6 +29,9 @@ pub enum EngineEvent {
     Left(SwarmId, u64),
     /// A magnet link's metadata arrived: [`crate::swarms::Swarm::torrent`] has it.
     MetadataReady(SwarmId),
+    /// A friend's ask brought this swarm, with its metadata and perhaps trackers, over a connection of this scope: no
+    /// tracker that is nearer is asked.
+    Named(SwarmId, Scope),
     /// Tell this master, by its RPC, to dial a friend's slave there for this swarm.
     Invite(MasterId, SwarmId, SocketAddr),
     /// Look at this master's peers of this swarm once a second (`true`), or no longer.
@@ -57,6 +61,7 @@ impl Outbox {
             | EngineEvent::Leave(_)
             | EngineEvent::Forget(..)
             | EngineEvent::MetadataReady(_)
+            | EngineEvent::Named(..)
             | EngineEvent::Invite(..)
             | EngineEvent::Watch(..)
             | EngineEvent::Listed(..)

@@ -120,6 +120,11 @@ impl Friends {
     ) -> Result<(), StoreError> {
         let key = *account.friend();
         let mut known = self.known.lock();
+        if known.past.is_replaced(&key) {
+            // What its owner signed is here; what came after may be a thief's.
+            report.ious_known += u32::try_from(signed.len()).unwrap_or(u32::MAX);
+            return Ok(());
+        }
         let held = known.accounts.get_mut(&key);
         let adopted = match held {
             Some(held) => signed
@@ -145,7 +150,8 @@ impl Friends {
         report: &mut ImportReport,
     ) -> Result<(), StoreError> {
         let mut known = self.known.lock();
-        if known.friends.contains_key(&key) || key == self.identity.public_key() {
+        let replaced = known.past.is_replaced(&key);
+        if replaced || known.friends.contains_key(&key) || key == self.identity.public_key() {
             return Ok(());
         }
         let wanted = friend.name.clone();

@@ -7,6 +7,8 @@ use friends_proto::ledger::{OpenError, Receipt};
 
 use super::*;
 
+mod succession;
+
 fn open(dir: &Path) -> Friends {
     Friends::open(Store::open(dir).unwrap().0).unwrap().0
 }

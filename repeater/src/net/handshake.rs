@@ -125,6 +125,7 @@ pub(super) async fn incoming(
 }
 
 /// We speak first.
+//= spec/friends.md#dial-silent
 pub(super) async fn outgoing(
     network: &Network,
     stream: &mut Stream,

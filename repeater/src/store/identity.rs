@@ -13,6 +13,8 @@ use super::error::StoreError;
 
 /// The secret key's file in the data directory.
 pub(super) const KEY: &str = "identity.key";
+/// The file of the key that takes its place at the next opening.
+pub(super) const NEXT: &str = "identity.next";
 /// The file of the last opening's number.
 pub(super) const EPOCH: &str = "identity.epoch";
 /// Longest of both files that is read, in bytes.
@@ -28,9 +30,9 @@ fn unusable(dir: &Dir, why: impl Into<String>, hint: &'static str) -> StoreError
     }
 }
 
-/// Reads the identity; None where there is no file.
-pub(super) fn read(dir: &Dir) -> Result<Option<Identity>, StoreError> {
-    let Some(mode) = dir.mode(KEY)? else {
+/// Reads the identity in this file; None where there is none.
+pub(super) fn read(dir: &Dir, name: &str) -> Result<Option<Identity>, StoreError> {
+    let Some(mode) = dir.mode(name)? else {
         return Ok(None);
     };
     if mode & 0o077 != 0 {
@@ -43,7 +45,7 @@ pub(super) fn read(dir: &Dir) -> Result<Option<Identity>, StoreError> {
         let hint = "put it back from a backup; without it your friends' IOUs cannot be claimed";
         unusable(dir, "is damaged, and no new one is made in its place", hint)
     };
-    let bytes = match dir.read(KEY, MAX_FILE) {
+    let bytes = match dir.read(name, MAX_FILE) {
         Ok(Some(bytes)) => Zeroizing::new(bytes),
         Ok(None) => return Ok(None),
         Err(StoreError::TooLarge { .. }) => return Err(damaged()),
@@ -61,8 +63,8 @@ fn parse(bytes: &[u8]) -> Option<Identity> {
     (HEXLOWER.encode(identity.public_key().as_bytes()) == public).then_some(identity)
 }
 
-/// Draws an identity and makes it durable, in a directory that has none.
-pub(super) fn create(dir: &Dir, disk: &dyn Disk) -> Result<Identity, StoreError> {
+/// Draws an identity and makes it durable, in a file that does not exist.
+pub(super) fn create(dir: &Dir, disk: &dyn Disk, name: &str) -> Result<Identity, StoreError> {
     let mut secret = Zeroizing::new([0_u8; SECRET_BYTES]);
     getrandom::fill(&mut *secret).map_err(|e| {
         let why = format!("cannot be made: the system has no randomness ({e})");
@@ -72,8 +74,16 @@ pub(super) fn create(dir: &Dir, disk: &dyn Disk) -> Result<Identity, StoreError>
     let hidden = Zeroizing::new(HEXLOWER.encode(&*secret));
     let public = HEXLOWER.encode(identity.public_key().as_bytes());
     let line = Zeroizing::new(format!("{KEY_HEAD}{} {public}\n", *hidden));
-    dir.replace(disk, KEY, line.as_bytes())?;
+    dir.replace(disk, name, line.as_bytes())?;
     Ok(identity)
+}
+
+/// Copies the key of one file over another, durably.
+pub(super) fn copy(dir: &Dir, disk: &dyn Disk, from: &str, to: &str) -> Result<(), StoreError> {
+    match dir.read(from, MAX_FILE)?.map(Zeroizing::new) {
+        Some(line) => dir.replace(disk, to, &line).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// The identity of this directory: read, or made where none was ever used here. True: made just now.
@@ -86,7 +96,7 @@ pub(super) fn open(
     used: Option<&PublicKey>,
     kept: bool,
 ) -> Result<(Identity, bool), StoreError> {
-    if let Some(identity) = read(dir)? {
+    if let Some(identity) = read(dir, KEY)? {
         if used.is_some_and(|used| identity.public_key() != *used) {
             return Err(unusable(
                 dir,
@@ -103,7 +113,7 @@ pub(super) fn open(
             "put it back from a backup, or choose another --data-dir to begin anew",
         ));
     }
-    Ok((create(dir, disk)?, true))
+    Ok((create(dir, disk, KEY)?, true))
 }
 
 /// Number of the last opening with this key.

@@ -13,7 +13,7 @@ use super::recover::SUSPECT;
 use super::types::{SavedAccount, SavedFriend, SelfRow};
 use super::{FRIENDS, IDENTITY, IOUS, Store, identity};
 
-const SELF: &[u8] = b"self";
+pub(super) const SELF: &[u8] = b"self";
 
 /// What a store holds of friends, opened.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ impl Store {
     pub fn open_ledger(&self) -> Result<OpenedLedger, StoreError> {
         let dir = self.inner.lock.dir();
         let disk = &*self.inner.disk;
+        self.succeed()?;
         let (known, mut notes) = self.self_row()?;
         let used = known
             .as_ref()
@@ -87,7 +88,7 @@ impl Store {
         })
     }
 
-    fn self_row(&self) -> Result<(Option<SelfRow>, Vec<StoreNote>), StoreError> {
+    pub(super) fn self_row(&self) -> Result<(Option<SelfRow>, Vec<StoreNote>), StoreError> {
         match self.get::<SelfRow>(IDENTITY, SELF) {
             Err(StoreError::Damaged { reason, .. }) => {
                 let rows = self.raw_rows(IDENTITY).into_iter();
@@ -119,7 +120,7 @@ impl Store {
         Ok(damaged)
     }
 
-    fn copy_aside(
+    pub(super) fn copy_aside(
         &self,
         key: &[u8],
         bytes: &[u8],
@@ -245,7 +246,7 @@ fn total(kept: &Option<IouRecord>) -> u64 {
 }
 
 /// Checks one kept account. The outer errors are those of a store of another version.
-fn check(
+pub(super) fn check(
     me: &PublicKey,
     key: &[u8],
     value: &[u8],

@@ -1,7 +1,8 @@
 //! Saved state: what the operator changed, and the totals. sled for the database, a synced journal beside it.
 //!
 //! In the data directory: `lock`, `settings.journal`, `db/` (sled), `torrents/<infohash>.torrent`, `quarantine-<n>/`,
-//! `identity.key` and `identity.epoch` (who we are to friends, and which opening of the store was the last).
+//! `identity.key`, `identity.epoch` and `identity.next` (who we are to friends, which opening of the store was the last,
+//! and who we are from the next one on).
 //! A `put_*`, `set_*` or `remove_*` of a setting returns after its change is durable (journal synced); after an error
 //! the old state stands. Totals are written out every half second and may lose that much.
 //! All calls block on the disk: call them from `spawn_blocking`.
@@ -15,6 +16,7 @@ mod journal;
 mod ledger;
 mod lock;
 mod recover;
+mod succession;
 mod types;
 
 use std::path::Path;
@@ -29,7 +31,7 @@ pub use ledger::{CheckedAccount, OpenedLedger};
 pub use lock::DirLock;
 pub use types::{
     SavedFeed, SavedFriend, SavedHost, SavedMaster, SavedRendezvous, SavedRpc, SavedSwarm,
-    SwarmContent, SwarmSource, Totals,
+    SavedWish, SwarmContent, SwarmSource, Totals,
 };
 
 use codec::Record;
@@ -49,7 +51,11 @@ const FRIENDS: u8 = 5;
 const IOUS: u8 = 6;
 const IDENTITY: u8 = 7;
 const MONTHS: u8 = 8;
-const RENDEZVOUS: u8 = 10;
+const WISHES: u8 = 9;
+const FOLLOWED: u8 = 10;
+const REPLACED: u8 = 11;
+const FORMER: u8 = 12;
+const RENDEZVOUS: u8 = 13;
 const BOOK: &[u8] = b"book";
 const PAUSED: &[u8] = b"paused";
 
@@ -147,7 +153,10 @@ impl Store {
         self.rows::<Flag>(FLAGS)?;
         self.rows::<Book>(MONTHS)?;
         self.rows::<SavedRendezvous>(RENDEZVOUS)?;
+        self.rows::<SavedWish>(WISHES)?;
         self.friends()?;
+        self.followed()?;
+        self.own_successions()?;
         Ok(())
     }
 
@@ -314,6 +323,23 @@ impl Store {
     /// Forgets a rendezvous. False: there was none.
     pub fn remove_rendezvous(&self, hash: InfoHash) -> Result<bool, StoreError> {
         self.remove(RENDEZVOUS, hash.as_bytes())
+    }
+
+    /// Keeps the operator's word about help with a torrent; None: it has none any more.
+    pub fn set_wish(&self, hash: InfoHash, wish: Option<SavedWish>) -> Result<(), StoreError> {
+        match wish {
+            Some(wish) => self.put(WISHES, hash.as_bytes(), &wish),
+            None => self.remove(WISHES, hash.as_bytes()).map(drop),
+        }
+    }
+
+    /// The operator's words about help, by infohash.
+    pub fn wishes(&self) -> Result<Vec<(InfoHash, SavedWish)>, StoreError> {
+        let rows = self.rows(WISHES)?.into_iter();
+        let hash = |key: Vec<u8>| <[u8; 20]>::try_from(key.as_slice()).ok().map(InfoHash);
+        Ok(rows
+            .filter_map(|(key, wish)| Some((hash(key)?, wish)))
+            .collect())
     }
 
     /// Whether the operator paused the node.

@@ -131,6 +131,22 @@ pub struct SavedFriend {
     pub last_seen: Option<u64>,
 }
 
+/// The operator's word about help with one torrent, saved under its infohash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SavedWish {
+    /// Help, of so many bytes; None: all that a master lacks.
+    Ask(Option<u64>),
+    /// No help with it.
+    Stop,
+}
+
+/// A statement about a new key, saved under the old one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedSuccession {
+    /// As people hand it around.
+    pub(super) statement: String,
+}
+
 /// What is signed between a friend and us, saved under its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SavedAccount {
@@ -207,6 +223,10 @@ impl Record for Flag {
 impl Record for SavedFriend {
     const FORMAT: u8 = 1;
     const NAME: &'static str = "saved friend";
+}
+impl Record for SavedWish {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "saved wish for help";
 }
 impl Record for SavedAccount {
     const FORMAT: u8 = 1;

@@ -75,7 +75,7 @@ pub(crate) fn ledger(accounts: &[LedgerAccount], page: &mut Page) {
         return page.line("Nothing is signed yet.");
     }
     for account in accounts {
-        let title = account.name.as_deref().unwrap_or("no friend any more");
+        let title = account.name.as_deref().unwrap_or("not on the list");
         page.title(&printable(title));
         page.field("code", &printable(&account.friend));
         signed("they owe us", account.given.as_ref(), page);

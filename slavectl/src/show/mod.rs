@@ -1,5 +1,6 @@
 //! Answers as people read them: aligned tables, humane units, colour on a terminal.
 
+pub(crate) mod aid;
 pub(crate) mod friends;
 pub(crate) mod rendezvous;
 pub(crate) mod status;
@@ -138,9 +139,11 @@ pub(crate) fn cell(text: impl ToString) -> Cell {
 pub(crate) fn state(word: &str) -> Cell {
     let cell = Cell::new(printable(word));
     match word {
-        "joined" | "connected" | "ok" | "synced" => cell.fg(Color::Green),
+        "joined" | "connected" | "ok" | "synced" | "running" => cell.fg(Color::Green),
         "failed" | "unreachable" | "unresolved" | "too_big" => cell.fg(Color::Red),
-        "metadata" | "working" | "waiting" | "paused" | "restored" => cell.fg(Color::Yellow),
+        "metadata" | "working" | "waiting" | "asked" | "offered" | "paused" | "restored" => {
+            cell.fg(Color::Yellow)
+        }
         _ => cell.add_attribute(Attribute::Dim),
     }
 }

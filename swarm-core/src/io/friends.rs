@@ -76,10 +76,13 @@ pub enum FriendsInput {
     Rpc(MasterId, RpcPowers),
     /// A look at a master's peers of one swarm.
     MasterPeers(SwarmId, MasterId, Vec<MasterPeer>),
-    /// The operator asks for help (`slavectl aid ask`), for so many bytes; `None` = all that is missing.
-    Ask(SwarmId, Option<u64>),
-    /// The operator wants no help there, until asked again.
-    StopAsking(SwarmId),
+    /// The operator asks for help with the torrent of this infohash (`slavectl aid ask`), for so many bytes; `None` = all
+    /// that a master of ours lacks there. Lasts until [`FriendsNote::AskDone`].
+    Ask([u8; 20], Option<u64>),
+    /// The operator wants no help with this torrent, neither to us nor from us, until it asks again.
+    Stop([u8; 20]),
+    /// The operator's word about this torrent no longer counts.
+    ByItself([u8; 20]),
 }
 
 /// Facts about one friend.
@@ -120,8 +123,9 @@ pub enum FriendFact {
     Linked(ConnId),
     /// A message of its.
     Message(HelpMessage),
-    /// An IOU of its for us, verified, of this total. Whatever it says, the largest counts.
-    Iou(u64),
+    /// An IOU of its for us, verified, of this total, and the help that it pays for first. Whatever it says, the largest
+    /// counts.
+    Iou(u64, Option<HelpId>),
     /// What [`FriendsOutput::Sign`] ordered is durable, and on its way.
     Signed(u64),
     /// The metadata that [`FriendsOutput::FetchMeta`] ordered cannot be had, or is not the torrent's.
@@ -267,8 +271,9 @@ pub enum StopReason {
 pub enum FriendsOutput {
     /// Send this in the friend's session.
     Send(FriendId, HelpMessage),
-    /// Make durable, sign and send: we owe this friend so many bytes in all. Answered by [`FriendFact::Signed`].
-    Sign(FriendId, u64),
+    /// Make durable, sign and send: we owe this friend so many bytes in all, first for this help. Answered by
+    /// [`FriendFact::Signed`].
+    Sign(FriendId, u64, Option<HelpId>),
     /// Keep this about the friend with the ledger; later ones replace it. Bytes delivered to it, and bytes disputed.
     Keep(FriendId, u64, u64),
     /// Get the metadata of this help's torrent from the friend, check it against the infohash, read its private flag
@@ -311,12 +316,18 @@ pub enum FriendsNote {
     HelpEnded(FriendId, SwarmId, u64, u64),
     /// We declined its ask.
     WeDeclined(FriendId, Decline),
+    /// It asked for so many bytes, and we offered this rate in bytes/s.
+    WeOffer(FriendId, u64, u64),
     /// We help it.
     WeHelp(FriendId, SwarmId),
     /// Our help is over: bytes we gave, bytes it signed for.
     WeHelped(FriendId, u64, u64),
-    /// Its master came to us, or we reached it.
+    /// Its master came to us, or we reached it; or it says that our master came to it.
     Arrived(FriendId, SwarmId, SocketAddr),
+    /// It brings us pieces itself, and we hand them on.
+    Relays(FriendId, SwarmId),
+    /// What the operator asked for with [`FriendsInput::Ask`] is had, or cannot be.
+    AskDone([u8; 20]),
     /// A defence fired against it.
     Fired(FriendId, FriendDefence),
 }

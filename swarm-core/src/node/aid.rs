@@ -8,10 +8,11 @@ mod helping;
 mod lending;
 mod serving;
 mod viewing;
+mod wishing;
 
 use crate::io::friends::{
     FriendDefence, FriendFact, FriendId, FriendsInput, FriendsLimits, FriendsMode, FriendsOutput,
-    HelpMessage, RpcPowers, StopReason,
+    HelpId, HelpMessage, RpcPowers, StopReason,
 };
 use crate::io::{ConnId, MasterId, SwarmId};
 use crate::node::Node;
@@ -26,6 +27,7 @@ use core::time::Duration;
 use helping::Help;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use wishing::Wish;
 
 pub(super) use viewing::view;
 
@@ -45,11 +47,15 @@ struct Friend {
     /// What we owe it and have not signed for, and since when.
     unsigned: u64,
     unsigned_since: Timestamp,
+    /// The help that the first of it came in.
+    unsigned_for: Option<HelpId>,
     /// What it has not signed for, of helps that are over, and when that is disputed.
     unsettled: Vec<(Timestamp, u64)>,
     /// Failures in a row to get help of it, by swarm, and when to ask again.
     retry: BTreeMap<SwarmId, (u32, Timestamp)>,
     kept: (u64, u64),
+    /// When it was last told that it speaks of a help that is unknown.
+    corrected: Option<Timestamp>,
 }
 
 /// A session that stands.
@@ -73,9 +79,11 @@ impl Friend {
             signing: None,
             unsigned: 0,
             unsigned_since: Timestamp::ZERO,
+            unsigned_for: None,
             unsettled: Vec::new(),
             retry: BTreeMap::new(),
             kept: (standing.delivered, standing.disputed),
+            corrected: None,
         }
     }
 
@@ -109,6 +117,8 @@ pub(super) struct Aid {
     /// Helps that we give.
     helps: BTreeMap<HelpKey, Help>,
     needs: BTreeMap<SwarmId, Need>,
+    /// The operator's word, by infohash.
+    wishes: BTreeMap<[u8; 20], Wish>,
     pool: Pool,
     dials: FriendDials,
     rpc: BTreeMap<MasterId, RpcPowers>,
@@ -126,6 +136,7 @@ impl Aid {
             asked: BTreeMap::new(),
             helps: BTreeMap::new(),
             needs: BTreeMap::new(),
+            wishes: BTreeMap::new(),
             pool: Pool::new(limits.open_pool, Timestamp::ZERO),
             dials: FriendDials::default(),
             rpc: BTreeMap::new(),
@@ -171,8 +182,9 @@ impl Node {
             FriendsInput::MasterPeers(swarm, master, peers) => {
                 self.saw_peers(swarm, master, &peers)
             }
-            FriendsInput::Ask(swarm, bytes) => self.ask_by_hand(swarm, bytes),
-            FriendsInput::StopAsking(swarm) => self.stop_asking(swarm),
+            FriendsInput::Ask(info_hash, bytes) => self.ask_by_hand(info_hash, bytes),
+            FriendsInput::Stop(info_hash) => self.stop_by_hand(info_hash),
+            FriendsInput::ByItself(info_hash) => self.forget_wish(info_hash),
         }
     }
 
@@ -219,7 +231,7 @@ impl Node {
                 if let Some(online) = friend.online.as_mut() {
                     online.synced = true;
                 }
-                self.signed_for(id, signed);
+                self.signed_for(id, signed, None);
             }
             FriendFact::Reached(addr) => {
                 if let Some(online) = friend.online.as_mut() {
@@ -233,12 +245,12 @@ impl Node {
             }
             FriendFact::Linked(conn) => self.linked(id, conn),
             FriendFact::Message(message) => self.friend_said(id, message),
-            FriendFact::Iou(total) => {
+            FriendFact::Iou(total, help) => {
                 let signed = total.saturating_sub(friend.standing.given);
                 if total < friend.standing.given {
                     self.desk.friend_fired(id, FriendDefence::StaleIou);
                 }
-                self.signed_for(id, signed);
+                self.signed_for(id, signed, help);
             }
             FriendFact::Signed(total) => self.signed(id, total),
             FriendFact::MetaFailed(help) => self.end_help((id, help), Some(StopReason::Refused)),
@@ -308,9 +320,19 @@ impl Node {
         }
     }
 
-    /// A message for a help that is unknown: said so once, so that the other side does not wait.
+    /// A message for a help that is unknown: said so, so that the other side does not wait, but once a second at most.
+    //= spec/friends.md#help-unknown-id
     fn out_of_turn(&mut self, key: HelpKey) {
+        let now = self.desk.now;
         self.desk.friend_fired(key.0, FriendDefence::OutOfTurn);
+        let Some(friend) = self.aid.friends.get_mut(&key.0) else {
+            return;
+        };
+        let lately = |at: Timestamp| now.since(at) < Duration::from_secs(1);
+        if friend.corrected.is_some_and(lately) {
+            return;
+        }
+        friend.corrected = Some(now);
         self.send(
             key.0,
             HelpMessage::Stop {

@@ -198,6 +198,7 @@ impl Swarm {
 
     /// Pieces that may be lent, best first: a master lacks them, nobody is on them, and the swarm has them. Rarest first,
     /// among equals by rendezvous with `key`, so that each helper begins elsewhere.
+    //= spec/friends.md#reserve-disjoint
     pub(crate) fn lendable(&self, key: u64) -> Vec<u32> {
         let free = |piece: &u32| {
             let facts = self.avail.facts(*piece);

@@ -75,6 +75,7 @@ pub fn turn(ways: &[Delivery], elapsed: Duration) -> Option<Delivery> {
 /// Whether our master may be told of this address by `ut_pex`: one with which we completed a session ourselves, that
 /// reaches as far as the master does, never loopback (Transmission drops it) nor a port below 1024.
 #[must_use]
+//= spec/friends.md#pex-scope
 pub fn may_introduce(helper: SocketAddr, master: SocketAddr) -> bool {
     let (Some(theirs), Some(ours)) = (Scope::of(helper.ip()), Scope::of(master.ip())) else {
         return false;
@@ -102,6 +103,8 @@ pub struct Changes {
 impl Introductions {
     /// The next message towards this list of addresses; `None`: nothing new, or the last one was under a minute ago. An
     /// address that was listed and should be dialled `again` is dropped first, and added by the message after.
+    //= spec/friends.md#pex-pace
+    //= spec/friends.md#pex-again
     pub fn next(
         &mut self,
         now: crate::time::Timestamp,
@@ -167,6 +170,7 @@ mod tests {
         assert_eq!(turn(&[], Duration::ZERO), None);
     }
 
+    //= spec/friends.md#pex-public
     #[test]
     fn a_private_torrent_is_never_named_by_pex_nor_dialled() {
         let private = DeliveryFacts {
@@ -185,6 +189,7 @@ mod tests {
         assert_eq!(ways(&blind), [Delivery::Relayed]);
     }
 
+    //= spec/friends.md#pex-scope
     #[test]
     fn only_addresses_that_the_master_can_reach_are_introduced() {
         let master = addr("198.18.0.2:51413");
@@ -205,6 +210,8 @@ mod tests {
         ));
     }
 
+    //= spec/friends.md#pex-pace
+    //= spec/friends.md#pex-again
     #[test]
     fn one_message_a_minute_of_at_most_fifty_and_anew_only_after_dropped() {
         let mut book = Introductions::default();

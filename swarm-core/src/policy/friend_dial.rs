@@ -65,6 +65,7 @@ impl FriendDials {
     ///
     /// # Errors
     /// The first rule that forbids it.
+    //= spec/friends.md#dial-pace
     pub fn try_dial(
         &mut self,
         now: Timestamp,
@@ -99,6 +100,8 @@ impl FriendDials {
     }
 }
 
+//= spec/friends.md#dial-known
+//= spec/friends.md#dial-scope
 fn permitted(addr: SocketAddr, friend: IpAddr, known: Knowledge) -> Result<(), NoDial> {
     let host = addr.ip().to_canonical();
     if addr.port() < 1024 {
@@ -157,6 +160,7 @@ mod tests {
         assert_eq!(tries, 2);
     }
 
+    //= spec/friends.md#dial-scope
     #[test]
     fn p16_places_that_are_nobodys_business_are_never_dialled() {
         let global = ip("198.18.1.1");

@@ -341,6 +341,7 @@ mod tests {
         assert_eq!((steals(8, MIB, MIB / 2), steals(8, MIB, 8 * MIB)), (4, 0));
     }
 
+    //= spec/friends.md#iou-when
     #[test]
     fn it_signs_at_half_a_window_or_after_a_second() {
         let brief = Duration::from_millis(999);

@@ -107,6 +107,7 @@ impl Pool {
     }
 
     /// Takes up to `bytes` out; how much it was.
+    //= spec/friends.md#credit-pool
     pub fn draw(&mut self, network: NetworkTag, bytes: u64) -> u64 {
         let taken = bytes.min(self.room(network));
         if taken < bytes {

@@ -165,6 +165,7 @@ pub fn order(line: &Line, wants: &[Want]) -> Vec<usize> {
 
 /// Whose turn it is, one answer per want in the order given.
 #[must_use]
+//= spec/friends.md#credit-ceiling
 pub fn turns(line: &Line, wants: &[Want]) -> Vec<Turn> {
     let mut answers = vec![Turn::Rank; wants.len()];
     let mut rest = line.spare;

@@ -38,6 +38,7 @@ pub fn seen(evidence: Evidence) -> u64 {
 
 /// Bytes to credit for the whole help so far: what was reserved and is now there, as far as it was seen to come.
 #[must_use]
+//= spec/friends.md#credit-witness
 pub fn credit(reserved_and_there: u64, evidence: Evidence) -> u64 {
     reserved_and_there.min(seen(evidence))
 }

@@ -2,8 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use bt_wire::address::Scope;
 use bt_wire::ids::InfoHash;
-use friends_proto::message::{Decline, DeclineReason, HelpId, Message, Meta, MetaAsk, TorrentHash};
+use bt_wire::tracker::check_announce_url;
+use friends_proto::message::{
+    AnnounceUrl, Ask, Decline, DeclineReason, HelpId, MAX_TRACKERS, Message, Meta, MetaAsk,
+    TorrentHash,
+};
 use swarm_core::io::friends as brain;
 use swarm_core::io::friends::{FriendFact, FriendId};
 use swarm_core::io::{Input, Origin};
@@ -11,6 +16,7 @@ use swarm_core::io::{Input, Origin};
 use super::Desk;
 use crate::aid::count_defence;
 use crate::aid::metadata::{self, Fetch, PATIENCE, Part};
+use crate::driver::EngineEvent;
 use crate::swarms::Add;
 
 /// An ask without an answer, and an offer that is not taken up, are alive for this long.
@@ -100,6 +106,22 @@ impl Desk {
         }
     }
 
+    /// Trackers that an ask names: of a public torrent, and such that carry nobody's credentials.
+    //= spec/friends.md#ask-trackers
+    pub(super) fn trackers_to_tell(&self, ask: &Ask) -> Vec<AnnounceUrl> {
+        let TorrentHash::V1(hash) = ask.torrent else {
+            return Vec::new();
+        };
+        let swarm = self.net.swarms.find(InfoHash(hash));
+        let Some(swarm) = swarm.filter(|swarm| !ask.private && !swarm.is_private()) else {
+            return Vec::new();
+        };
+        let tiers = swarm.trackers();
+        let open = tiers.iter().flatten().filter(|url| is_anybodys(url));
+        let urls = open.filter_map(|url| AnnounceUrl::new(url));
+        urls.take(MAX_TRACKERS).collect()
+    }
+
     /// A helper wants the metadata of what we asked it for; of nothing else.
     //= spec/friends.md#meta-only-asked
     pub(super) fn metadata_asked(&self, id: FriendId, ask: &MetaAsk) {
@@ -164,15 +186,21 @@ impl Desk {
             Part::Whole(torrent) => {
                 let (info_hash, private) = (fetch.info_hash(), torrent.meta.private);
                 //= spec/friends.md#offer-private
-                if private && (!fetch.ask.private || !self.friends.private_torrents) {
+                if private && (!fetch.ask.private || !self.friends.speaks(true)) {
                     count_defence("Private");
                     return self.metadata_failed(id).await;
                 }
+                let trackers = if private {
+                    Vec::new()
+                } else {
+                    let urls = fetch.ask.trackers.iter();
+                    urls.map(|url| vec![url.as_str().to_owned()]).collect()
+                };
                 let add = Add {
                     info_hash,
                     name: torrent.meta.display_name(),
                     torrent: Some(*torrent),
-                    trackers: Vec::new(),
+                    trackers,
                     origin: Origin::Friend(id),
                     pinned: false,
                 };
@@ -184,6 +212,9 @@ impl Desk {
                     // A driver that is gone needs nothing.
                     drop(self.net.facts.send(Input::Swarm(swarm.id, known)).await);
                 }
+                let named = self.session_ip(id).and_then(Scope::of);
+                let event = EngineEvent::Named(swarm.id, named.unwrap_or(Scope::Global));
+                self.net.outbox.push(event);
             }
         }
     }
@@ -220,6 +251,31 @@ impl Desk {
         for id in late {
             count_defence("MetadataSilent");
             self.metadata_failed(id).await;
+        }
+    }
+}
+
+/// A tracker that everybody asks in the same words: without a name, a password or a key in its query.
+fn is_anybodys(url: &str) -> bool {
+    check_announce_url(url).is_ok_and(|url| {
+        url.username().is_empty() && url.password().is_none() && url.query().is_none()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_anybodys;
+
+    //= spec/friends.md#ask-trackers
+    #[test]
+    fn trackers_with_credentials_are_not_told() {
+        assert!(is_anybodys("http://t.example:6969/announce"));
+        for own in [
+            "http://me:secret@t.example/announce",
+            "http://t.example/announce?passkey=1",
+            "file:///etc/passwd",
+        ] {
+            assert!(!is_anybodys(own), "{own}");
         }
     }
 }

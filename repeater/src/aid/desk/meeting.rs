@@ -1,12 +1,14 @@
 //! Sessions come and go; what friends say in them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use friends_proto::message::{ByeReason, Message};
 use friends_proto::pair::Role;
 use friends_proto::session::{Stays, stays};
-use swarm_core::io::friends::{FriendFact, FriendId, FriendsInput};
+use swarm_core::io::friends::{self as brain, FriendFact, FriendId, FriendsInput};
 use swarm_core::policy::pool::NetworkTag;
+use swarm_core::policy::tit_for_tat::Nearness;
 
 use super::{Desk, Met};
 use crate::aid::ledger::{Books, Unbearable};
@@ -19,13 +21,22 @@ const MAX_REACH: usize = 4;
 impl Desk {
     pub(super) async fn hear(&mut self, report: Report) {
         match report {
-            Report::Met { talk, key, link } => {
-                let person = self.people.iter().find(|(_, person)| person.key == key);
-                let Some((id, _)) = person else {
+            Report::Met {
+                talk,
+                key,
+                link,
+                acquaintance,
+            } => {
+                let known = self.people.iter().find(|(_, person)| person.key == key);
+                let (friend, why) = match known {
+                    Some((id, _)) => (Some(*id), ByeReason::Other),
+                    None if acquaintance => (self.meet_acquaintance(key).await, ByeReason::Other),
                     // Removed a moment ago.
-                    return link.mailbox.say(Say::Bye(ByeReason::NotAFriend));
+                    None => (None, ByeReason::NotAFriend),
                 };
-                let friend = *id;
+                let Some(friend) = friend else {
+                    return link.mailbox.say(Say::Bye(why));
+                };
                 let link = *link;
                 self.talks.insert(talk, Met { friend, link });
                 self.link(friend).await;
@@ -87,7 +98,10 @@ impl Desk {
             }
         }
         self.begins(id, talk, &link).await;
-        self.learn_reach(seen).await;
+        let near = self.people.get(&id).map(|person| person.nearness);
+        if near == Some(Nearness::Friend) {
+            self.learn_reach(seen).await;
+        }
     }
 
     async fn begins(&mut self, id: FriendId, talk: TalkId, link: &Link) {
@@ -152,6 +166,7 @@ impl Desk {
             return;
         };
         person.current = None;
+        person.gone = Instant::now();
         person.fetch = None;
         let books = person.books.clone();
         tracing::info!(friend = %self.friends.name(id), "offline");
@@ -185,8 +200,9 @@ impl Desk {
             }
             Message::Iou(new) => {
                 let help = new.help.map(|help| u64::from(help.0));
+                let paid = new.help.map(|help| brain::HelpId(help.0));
                 match books.receive(&new.iou, help).await {
-                    Ok(Some(total)) => self.fact(id, FriendFact::Iou(total)).await,
+                    Ok(Some(total)) => self.fact(id, FriendFact::Iou(total, paid)).await,
                     Ok(None) => {}
                     Err(why) => self.unbearable(id, &why),
                 }

@@ -1,8 +1,9 @@
 //! The brain's decisions, carried out.
 
 use bt_wire::extension::{PexMessage, PexPeer};
-use friends_proto::message::{Message, NewIou};
+use friends_proto::message::{HelpId, Message, NewIou};
 use swarm_core::io::ConnId;
+use swarm_core::io::friends as brain;
 use swarm_core::io::friends::{FriendFact, FriendId, FriendsOutput};
 
 use super::Desk;
@@ -16,11 +17,14 @@ impl Desk {
         match order {
             FriendsOutput::Send(id, said) => {
                 self.note_said(id, &said);
-                for message in words::to_wire(said) {
+                for mut message in words::to_wire(said) {
+                    if let Message::Ask(ask) = &mut message {
+                        ask.trackers = self.trackers_to_tell(ask);
+                    }
                     self.say(id, message);
                 }
             }
-            FriendsOutput::Sign(id, total) => self.sign(id, total).await,
+            FriendsOutput::Sign(id, total, help) => self.sign(id, total, help).await,
             FriendsOutput::Keep(id, delivered, disputed) => {
                 let Some(person) = self.people.get(&id) else {
                     return;
@@ -81,13 +85,14 @@ impl Desk {
 
     /// Durable first, then sent, then told. A store that fails ends the session: nothing is signed until it is opened
     /// anew.
-    async fn sign(&mut self, id: FriendId, total: u64) {
+    async fn sign(&mut self, id: FriendId, total: u64, help: Option<brain::HelpId>) {
         let Some(person) = self.people.get(&id) else {
             return;
         };
         match person.books.sign(total).await {
             Ok(Signing::Signed(iou)) => {
-                self.say(id, Message::Iou(NewIou { iou, help: None }));
+                let help = help.map(|help| HelpId(help.0));
+                self.say(id, Message::Iou(NewIou { iou, help }));
                 self.fact(id, FriendFact::Signed(total)).await;
             }
             Ok(Signing::Before(held)) => self.fact(id, FriendFact::Signed(held)).await,

@@ -44,6 +44,9 @@ impl Seek {
 impl Desk {
     /// Friends without a session, and with hints, are looked for at those, on the home of the pair.
     pub(super) fn seek(&mut self) {
+        if self.friends.is_off() {
+            return;
+        }
         let now = Instant::now();
         let known = Arc::clone(&self.friends.known.read());
         for person in self.people.values_mut() {

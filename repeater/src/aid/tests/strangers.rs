@@ -59,6 +59,8 @@ async fn with_friends_off_there_is_no_trace_but_bs_repeater() {
     assert_eq!(keys(&payload), (false, false, Some(1)));
 }
 
+//= spec/friends.md#private-silent
+//= spec/friends.md#field-together
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p18_a_private_torrent_says_nothing_unless_allowed() {
     let (public, private) = (torrent(false), torrent(true));
@@ -75,6 +77,7 @@ async fn p18_a_private_torrent_says_nothing_unless_allowed() {
     assert_eq!(keys(&shown), (true, true, Some(1)));
 }
 
+//= spec/friends.md#field-fresh
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_sees_a_size_class_and_never_the_same_tags_twice() {
     let meta = torrent(false);
@@ -105,6 +108,21 @@ async fn a_stranger_sees_a_size_class_and_never_the_same_tags_twice() {
         list.chunks(8).map(<[u8]>::to_vec).collect()
     };
     assert!(tags(&first.1).is_disjoint(&tags(&again.1)));
+}
+
+/// Whoever is dialled hears 68 bytes, and nothing of us before it has answered.
+//= spec/friends.md#dial-silent
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_dialled_hears_a_handshake_and_no_more() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("bound");
+    let at = listener.local_addr().expect("bound");
+    let side = Side::known();
+    side.add("Abe", identity(1).public_key(), &[at]).await;
+    let (mut stream, _) = listener.accept().await.expect("looked for");
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await.expect("given up");
+    assert_eq!(all.len(), LENGTH);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

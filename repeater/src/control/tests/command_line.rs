@@ -340,6 +340,16 @@ async fn slavectl_shows_friends_and_a3_nothing_raw() {
                 "2.0 MiB",
             ][..],
         ),
+        (
+            &["aid"],
+            &[
+                "helps us",
+                "evil\\u{1b}]0;owned",
+                "others come first",
+                "by hand, 20.0 MiB left",
+                "100 MiB",
+            ],
+        ),
         (&["friends", "code"], &["bs1q5hs6z"]),
         (&["friends", "code", "--qr"], &["bs1q5hs6z", "█"]),
         (
@@ -410,6 +420,35 @@ async fn slavectl_exports_to_a_private_file_and_imports_it() {
 }
 
 #[tokio::test]
+async fn slavectl_asks_for_help_and_stops_it() {
+    let (daemon, dir) = (
+        served(Limits::default()).await,
+        tempfile::tempdir().expect("tempdir"),
+    );
+    for (args, said) in [
+        (
+            &["aid", "ask", "01234567", "--bytes", "20 MiB"][..],
+            "Asked evil",
+        ),
+        (&["aid", "ask", "home"], "Asked evil"),
+        (&["aid", "stop", stub::HASH], "No help with"),
+    ] {
+        let ran = slavectl(&daemon, dir.path(), args).await;
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");
+        assert!(ran.out.contains(said), "{}", ran.out);
+    }
+    let ran = slavectl(&daemon, dir.path(), &["aid", "ask", "nobody"]).await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.err.contains("hint: `slavectl swarms`"), "{}", ran.err);
+    let torrent = format!("ask_for_help {} Some(20971520)", stub::HASH);
+    let stop = format!("stop_help {}", stub::HASH);
+    assert_eq!(
+        daemon.stub.changes.lock().as_slice(),
+        [torrent.as_str(), "ask_for_help home None", &stop]
+    );
+}
+
+#[tokio::test]
 async fn slavectl_adds_and_removes_friends() {
     let (daemon, dir) = (
         served(Limits::default()).await,
@@ -421,6 +460,9 @@ async fn slavectl_adds_and_removes_friends() {
             "adds your code, too",
         ),
         (&["friends", "remove", "Ann"], "is kept"),
+        (&["friends", "rekey"], "restart btslave"),
+        (&["friends", "rekey", "--new"], "bss1qqqq"),
+        (&["friends", "follow", "bss1pppp"], "has a new key"),
     ] {
         let ran = slavectl(&daemon, dir.path(), args).await;
         assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");
@@ -429,6 +471,11 @@ async fn slavectl_adds_and_removes_friends() {
     let expected = format!("add_friend {} as Some(\"Ann\")", stub::CODE);
     assert_eq!(
         daemon.stub.changes.lock().as_slice(),
-        [expected.as_str(), "remove_friend Ann"]
+        [
+            expected.as_str(),
+            "remove_friend Ann",
+            "replace_own_key",
+            "follow_friend bss1pppp"
+        ]
     );
 }

@@ -4,7 +4,7 @@ use friends_proto::identity::{Identity as Secret, Zeroizing};
 
 use super::*;
 
-fn code(seed: u8) -> String {
+pub(super) fn code(seed: u8) -> String {
     let key = Secret::from_secret(&Zeroizing::new([seed; 32])).public_key();
     FriendCode::new(key, vec![]).expect("no hints").to_string()
 }

@@ -351,6 +351,44 @@ fn f2_an_iou_that_could_not_be_written_does_not_come_out() {
     }
 }
 
+/// Cut off anywhere between signing, writing and sending, and opened again: what left is kept, a total is never signed with
+/// other bytes than before, and what could not be written is counted.
+#[test]
+fn p9_a_crash_between_signing_and_sending_leaves_one_iou_for_a_total() {
+    let recorder = crate::control::metrics::detached().unwrap();
+    ::metrics::with_local_recorder(&recorder, || {
+        let mut out = std::collections::BTreeMap::new();
+        let (dir, mut far) = indebted();
+        for room in 0..60 {
+            let left = Arc::new(AtomicUsize::new(100_000));
+            let disk = SmallDisk {
+                left: Arc::clone(&left),
+            };
+            let lock = DirLock::acquire(dir.path()).unwrap();
+            let (store, _) = Store::open_on(lock, Box::new(disk)).unwrap();
+            let (friends, _) = Friends::open(store).unwrap();
+            meet(&friends, &mut far);
+            left.store(room * 40, Ordering::SeqCst);
+            for total in [RECEIVED + room as u64 + 1, RECEIVED + room as u64 + 2] {
+                let Ok(signed) = friends.sign(&Far::key(), total, 0) else {
+                    continue;
+                };
+                let before = out.insert(total, signed.encode());
+                assert!(before.is_none_or(|before| before == signed.encode()));
+            }
+            drop(friends);
+            let (friends, _) = befriended(dir.path());
+            let most = out.keys().max().copied().unwrap_or(RECEIVED);
+            assert!(totals(&friends).1 >= most, "room {room}");
+        }
+        assert!(out.len() > 30, "{}", out.len());
+    });
+    let text = recorder.handle().render();
+    let failures = "btslave_store_write_failures_total ";
+    let count = text.lines().find_map(|line| line.strip_prefix(failures));
+    assert!(count.is_some_and(|count| count != "0"), "{text}");
+}
+
 #[test]
 fn a_record_never_lowers_what_is_kept() {
     let (dir, _) = indebted();

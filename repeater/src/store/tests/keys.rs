@@ -51,6 +51,39 @@ fn a_damaged_key_is_refused_and_left_as_it_is() {
     }
 }
 
+/// Who signs with one secret and another's public key gives the secret away (RUSTSEC-2022-0093). The library takes no
+/// public key to sign with, and a file whose halves do not belong together signs nothing.
+#[test]
+fn p2_a_public_key_that_is_not_the_secrets_signs_nothing() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(befriend(dir.path()).unwrap());
+    drop(befriend(other.path()).unwrap());
+    let path = dir.path().join(identity::KEY);
+    let half = |dir: &Path, n: usize| {
+        let text = fs::read_to_string(dir.join(identity::KEY)).unwrap();
+        text.trim().split(' ').nth(n).unwrap().to_owned()
+    };
+    let crossed = format!(
+        "bs-identity 1 {} {}\n",
+        half(dir.path(), 2),
+        half(other.path(), 3)
+    );
+    fs::write(&path, crossed).unwrap();
+    assert!(refusal(dir.path()).contains("damaged"));
+
+    let lock = include_str!("../../../../Cargo.lock");
+    let version = |name: &str| {
+        let at = lock
+            .find(&format!("name = \"{name}\"\nversion = \""))
+            .unwrap();
+        let version = lock[at..].split('"').nth(3).unwrap();
+        let parts = version.split('.').map(|part| part.parse().unwrap());
+        parts.collect::<Vec<u32>>()
+    };
+    assert!(version("ed25519-dalek") >= vec![2, 0, 0]);
+    assert!(version("curve25519-dalek") >= vec![4, 1, 3]);
+}
+
 #[test]
 fn a_key_that_others_can_read_is_refused() {
     let dir = tempfile::tempdir().unwrap();

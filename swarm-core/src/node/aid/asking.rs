@@ -32,10 +32,6 @@ pub(super) struct Need {
     had: u32,
     /// Bytes/s that it gains.
     gains: f64,
-    /// The operator asked, for so many bytes.
-    by_hand: Option<u64>,
-    /// The operator wants no help here.
-    off: bool,
 }
 
 impl Need {
@@ -45,9 +41,12 @@ impl Need {
             since: now,
             had,
             gains: 0.0,
-            by_hand: None,
-            off: false,
         }
+    }
+
+    /// Bytes/s that it gains.
+    pub(super) fn gains(&self) -> u64 {
+        self.gains as u64
     }
 }
 
@@ -87,7 +86,7 @@ pub(super) struct Asked {
 
 impl Swarm {
     /// The first connected master that lacks something, and is known.
-    fn needy(&self) -> Option<(MasterId, ConnId)> {
+    pub(super) fn needy(&self) -> Option<(MasterId, ConnId)> {
         self.master_conns.iter().find_map(|conn| {
             let peer = self.peers.get(conn)?;
             match peer.role {
@@ -97,7 +96,13 @@ impl Swarm {
         })
     }
 
-    fn missing_bytes(&self, conn: ConnId) -> u64 {
+    /// Whether every connected master has everything, as far as is known.
+    pub(super) fn masters_full(&self) -> bool {
+        let mut masters = self.master_conns.iter().filter_map(|c| self.peers.get(c));
+        masters.all(|peer| peer.known && peer.have.is_full())
+    }
+
+    pub(super) fn missing_bytes(&self, conn: ConnId) -> u64 {
         let have = self.peers.get(&conn).map(|peer| &peer.have);
         have.map_or(0, |have| {
             u64::from(have.len() - have.count_ones()) * self.permit()
@@ -106,42 +111,10 @@ impl Swarm {
 }
 
 impl Node {
-    pub(super) fn ask_by_hand(&mut self, id: SwarmId, bytes: Option<u64>) {
-        let now = self.desk.now;
-        let Some(swarm) = self.swarms.get(&id) else {
-            return;
-        };
-        let Some((_, conn)) = swarm.needy() else {
-            return;
-        };
-        let had = swarm.peers.get(&conn).map_or(0, |p| p.have.count_ones());
-        let need = self
-            .aid
-            .needs
-            .entry(id)
-            .or_insert_with(|| Need::new(now, conn, had));
-        need.by_hand = Some(bytes.unwrap_or(u64::MAX));
-        need.off = false;
-        for friend in self.aid.friends.values_mut() {
-            friend.retry.remove(&id);
-        }
-        self.seek(id);
-    }
-
-    pub(super) fn stop_asking(&mut self, id: SwarmId) {
-        if let Some(need) = self.aid.needs.get_mut(&id) {
-            (need.by_hand, need.off) = (None, true);
-        }
-        let here = |(key, asked): (&HelpKey, &Asked)| (asked.swarm == id).then_some(*key);
-        let keys: Vec<HelpKey> = self.aid.asked.iter().filter_map(here).collect();
-        for key in keys {
-            self.end_asked(key, Some(StopReason::Done), false);
-        }
-    }
-
     /// Once a second, for all helps that we asked for.
     pub(super) fn tick_asked(&mut self) {
         self.measure_needs();
+        self.close_wishes();
         let needy: Vec<SwarmId> = self.aid.needs.keys().copied().collect();
         for swarm in needy {
             self.seek(swarm);
@@ -167,9 +140,9 @@ impl Node {
     fn measure_needs(&mut self) {
         let now = self.desk.now;
         let swarms = &self.swarms;
-        self.aid.needs.retain(|id, need| {
+        self.aid.needs.retain(|id, _| {
             let needy = swarms.get(id).and_then(Swarm::needy);
-            needy.is_some() || need.off
+            needy.is_some()
         });
         for (id, swarm) in swarms {
             let Some((_, conn)) = swarm.needy() else {
@@ -182,11 +155,7 @@ impl Node {
                 .entry(*id)
                 .or_insert_with(|| Need::new(now, conn, had));
             if need.conn != conn {
-                *need = Need {
-                    by_hand: need.by_hand,
-                    off: need.off,
-                    ..Need::new(now, conn, had)
-                };
+                *need = Need::new(now, conn, had);
             }
             let fresh = u64::from(had.saturating_sub(need.had)) * swarm.permit();
             need.gains += (fresh as f64 - need.gains) * 0.1;
@@ -199,7 +168,7 @@ impl Node {
         self.aid.needs.keys().any(|id| self.short_in(*id))
     }
 
-    fn short_in(&self, id: SwarmId) -> bool {
+    pub(super) fn short_in(&self, id: SwarmId) -> bool {
         let (Some(need), Some(swarm)) = (self.aid.needs.get(&id), self.swarms.get(&id)) else {
             return false;
         };
@@ -213,34 +182,28 @@ impl Node {
     }
 
     /// Asks whoever may help in this swarm, if help is wanted there.
-    fn seek(&mut self, id: SwarmId) {
-        let Some(need) = self.aid.needs.get(&id).filter(|need| !need.off) else {
-            return;
-        };
-        let by_hand = need.by_hand;
-        if by_hand.is_none() && !self.short_in(id) {
-            return;
-        }
+    //= spec/friends.md#ask-own-need
+    //= spec/friends.md#ask-private
+    pub(super) fn seek(&mut self, id: SwarmId) {
         let Some(swarm) = self.swarms.get(&id).filter(|swarm| swarm.joined()) else {
             return;
         };
-        if swarm.private && !self.aid.limits.private_torrents {
-            if let Some(need) = self.aid.needs.get_mut(&id)
-                && need.by_hand.take().is_some()
-            {
-                let friends: Vec<FriendId> = self.aid.friends.keys().copied().collect();
-                for friend in friends {
-                    self.desk.friend_fired(friend, FriendDefence::Private);
-                }
-            }
+        let by_hand = self.aid.asked_by_hand(&swarm.info_hash);
+        let wanted = by_hand.is_some() || self.short_in(id);
+        if !wanted || self.aid.is_stopped(&swarm.info_hash) || swarm.needy().is_none() {
             return;
+        }
+        if swarm.private && !self.aid.limits.private_torrents {
+            return self.refuse_private(swarm.info_hash);
         }
         if swarm.lendable(0).is_empty() && swarm.spare(0).is_empty() {
             return;
         }
         let here = self.aid.asked.values().filter(|a| a.swarm == id).count();
-        for friend in self.candidates(id, help::HELPERS.saturating_sub(here)) {
-            self.ask(friend, id, by_hand.unwrap_or(u64::MAX));
+        let able = self.candidates(id, help::HELPERS.saturating_sub(here));
+        let most = self.share_of(id, by_hand.unwrap_or(u64::MAX), able.len());
+        for friend in able.into_iter().filter(|_| most > 0) {
+            self.ask(friend, id, most);
         }
     }
 
@@ -435,6 +398,7 @@ impl Node {
             }
             let note = FriendsNote::HelpEnded(key.0, asked.swarm, claims, credited);
             self.desk.friends_note(note);
+            self.wish_served(asked.swarm, credited);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a helper is credited with, and when we sign for it. The rule is in [`crate::policy::witness`].
 
 use crate::io::friends::{
-    FriendDefence, FriendId, FriendsOutput, HelpMessage, MasterPeer, WitnessKind,
+    FriendDefence, FriendId, FriendsNote, FriendsOutput, HelpMessage, MasterPeer, WitnessKind,
 };
 use crate::io::{ConnId, MasterId, SwarmId};
 use crate::node::Node;
@@ -28,6 +28,8 @@ pub(super) struct Credit {
     /// Pieces that we had from the helper ourselves.
     relayed: u64,
     relayed_pieces: BTreeSet<u32>,
+    /// That it relays was noted.
+    relay_noted: bool,
     last: BTreeMap<SocketAddr, u64>,
     looked: Option<Timestamp>,
     credited: u64,
@@ -42,6 +44,7 @@ impl Credit {
             seen: 0,
             relayed: 0,
             relayed_pieces: BTreeSet::new(),
+            relay_noted: false,
             last: BTreeMap::new(),
             looked: None,
             credited: 0,
@@ -178,6 +181,7 @@ impl Node {
     }
 
     /// Once a second: which reserved pieces the master has by now, and what that is worth.
+    //= spec/friends.md#credit-once
     pub(super) fn credit_there(&mut self, key: HelpKey) {
         let now = self.desk.now;
         let Some(asked) = self.aid.asked.get_mut(&key) else {
@@ -225,8 +229,14 @@ impl Node {
         }
         asked.credit.credited = due;
         asked.loan.moved(now);
+        let relays = asked.credit.relayed > 0;
+        if relays && !core::mem::replace(&mut asked.credit.relay_noted, true) {
+            let note = FriendsNote::Relays(key.0, asked.swarm);
+            self.desk.friends_note(note);
+        }
         if let Some(friend) = self.aid.friends.get_mut(&key.0) {
             if friend.unsigned == 0 {
+                friend.unsigned_for = Some(key.1);
                 friend.unsigned_since = now;
             }
             friend.unsigned = friend.unsigned.saturating_add(fresh);
@@ -234,6 +244,8 @@ impl Node {
     }
 
     /// Signs for what is due, once each friend's last signature is on its way.
+    //= spec/friends.md#iou-when
+    //= spec/friends.md#sync-sign
     pub(super) fn sign_due(&mut self) {
         let now = self.desk.now;
         let window = self.aid.limits.window;
@@ -250,7 +262,8 @@ impl Node {
                 continue;
             };
             friend.signing = Some(total);
-            self.desk.friends(FriendsOutput::Sign(*id, total));
+            let help = friend.unsigned_for;
+            self.desk.friends(FriendsOutput::Sign(*id, total, help));
         }
         for friend in full {
             if let Some(friend) = self.aid.friends.get_mut(&friend) {
@@ -278,9 +291,11 @@ impl Node {
         let Some(asked) = self.aid.asked.get_mut(&key) else {
             return;
         };
-        asked.arrived = true;
-        let note = crate::io::friends::FriendsNote::Arrived(key.0, asked.swarm, from);
-        self.desk.friends_note(note);
+        // Told once for each help: a master that comes again is no news.
+        if !core::mem::replace(&mut asked.arrived, true) {
+            let note = FriendsNote::Arrived(key.0, asked.swarm, from);
+            self.desk.friends_note(note);
+        }
         self.send(key.0, HelpMessage::Arrived { id: key.1, from });
     }
 }

@@ -114,7 +114,7 @@ impl Node {
         self.send(friend, HelpMessage::Decline { id, why });
     }
 
-    fn swarm_of(&self, info_hash: &[u8; 20]) -> Option<SwarmId> {
+    pub(super) fn swarm_of(&self, info_hash: &[u8; 20]) -> Option<SwarmId> {
         self.swarms
             .values()
             .find(|swarm| swarm.info_hash == *info_hash && !swarm.forgotten)
@@ -124,9 +124,11 @@ impl Node {
     /// A friend asks.
     pub(super) fn asked_by(&mut self, friend: FriendId, ask: Ask) {
         let key = (friend, ask.id);
-        if self.aid.helps.contains_key(&key) || self.aid.asked.contains_key(&key) {
+        if self.aid.asked.contains_key(&key) {
             return self.desk.friend_fired(friend, FriendDefence::OutOfTurn);
         }
+        //= spec/friends.md#help-again
+        self.end_help(key, None);
         match self.judge_ask(friend, &ask) {
             Err(why) => self.decline(friend, ask.id, why),
             Ok(terms) => {
@@ -156,6 +158,8 @@ impl Node {
                     },
                 };
                 self.aid.helps.insert(key, help);
+                let note = FriendsNote::WeOffer(friend, ask.wanted, terms.rate);
+                self.desk.friends_note(note);
                 let offer = HelpMessage::Offer {
                     id: ask.id,
                     rate: terms.rate.max(1),
@@ -169,6 +173,9 @@ impl Node {
     }
 
     fn judge_ask(&mut self, friend: FriendId, ask: &Ask) -> Result<help::Terms, Decline> {
+        if self.aid.is_stopped(&ask.info_hash) {
+            return Err(Decline::Off);
+        }
         let known = self
             .swarm_of(&ask.info_hash)
             .and_then(|id| self.swarms.get(&id));
@@ -223,6 +230,7 @@ impl Node {
     }
 
     /// A friend gives us pieces to fetch.
+    //= spec/friends.md#reserve-room
     pub(super) fn reserved(&mut self, key: HelpKey, pieces: &[u32]) {
         let now = self.desk.now;
         let Some(help) = self.aid.helps.get_mut(&key) else {
@@ -342,6 +350,7 @@ impl Node {
     }
 
     /// The asker takes pieces back. What its master was told of stays announced: it may not hear of a withdrawal.
+    //= spec/friends.md#release-stop
     pub(super) fn taken_back(&mut self, key: HelpKey, pieces: &[u32]) {
         let Some(help) = self.aid.helps.get_mut(&key) else {
             return;

@@ -1,7 +1,7 @@
 //! The helper's second by second: what went out, whose turn it is, how much more may go before it is signed for.
 
 use crate::io::ConnId;
-use crate::io::friends::{FriendDefence, FriendId, FriendsOutput, HelpMessage, StopReason};
+use crate::io::friends::{FriendDefence, FriendId, FriendsOutput, HelpId, HelpMessage, StopReason};
 use crate::node::Node;
 use crate::node::errands::HelpKey;
 use crate::policy::delivery::{self, Delivery};
@@ -331,8 +331,9 @@ impl Node {
         }
     }
 
-    /// They signed for so much more: running helps first, then those that are over, then what was disputed.
-    pub(super) fn signed_for(&mut self, id: FriendId, mut bytes: u64) {
+    /// They signed for so much more: first for the help they name, then for the others that run, then for those that are
+    /// over, then for what was disputed.
+    pub(super) fn signed_for(&mut self, id: FriendId, mut bytes: u64, first: Option<HelpId>) {
         let scarce = self.aid.helps.values().any(|help| {
             help.served
                 .turn
@@ -344,7 +345,8 @@ impl Node {
         friend.standing.given = friend.standing.given.saturating_add(bytes);
         let network = friend.online.as_ref().map(|online| online.network);
         let of = |key: &&HelpKey| key.0 == id;
-        let keys: Vec<HelpKey> = self.aid.helps.keys().filter(of).copied().collect();
+        let mut keys: Vec<HelpKey> = self.aid.helps.keys().filter(of).copied().collect();
+        keys.sort_by_key(|key| (Some(key.1) != first, *key));
         for key in keys {
             self.count_served(key);
             if let Some(help) = self.aid.helps.get_mut(&key) {

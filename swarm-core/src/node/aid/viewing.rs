@@ -50,6 +50,8 @@ pub(in crate::node) fn view(node: &Node) -> AidView {
     AidView {
         friends: friends.collect(),
         helps: asked.chain(given).collect(),
+        wishes: node.wish_views(),
+        needs: node.need_views(),
         pool_bytes: aid.pool.level(),
     }
 }

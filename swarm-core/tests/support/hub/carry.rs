@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use swarm_core::io::friends::{
-    FriendFact, FriendId, FriendsInput, FriendsNote, FriendsOutput, HelpMessage, MasterPeer,
+    FriendFact, FriendId, FriendsInput, FriendsNote, FriendsOutput, HelpId, HelpMessage, MasterPeer,
 };
 use swarm_core::io::{
     CloseReason, ConnFact, ConnId, Extended, Fetch, Input, Note, Order, Origin, Output, PeerSource,
@@ -71,7 +71,7 @@ impl World {
                 let message = self.distorted(i, message);
                 self.mail(DELAY, j as usize, i, FriendFact::Message(message));
             }
-            FriendsOutput::Sign(FriendId(j), total) => self.sign(i, j as usize, total),
+            FriendsOutput::Sign(FriendId(j), total, help) => self.sign(i, j as usize, total, help),
             FriendsOutput::Keep(..) => {}
             FriendsOutput::FetchMeta {
                 friend: from,
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    fn sign(&mut self, i: usize, j: usize, total: u64) {
+    fn sign(&mut self, i: usize, j: usize, total: u64, help: Option<HelpId>) {
         let before = self.slaves[i].signed.get(&j).copied().unwrap_or(0);
         assert!(total > before, "{i} signs {total} for {j} after {before}");
         let conduct = self.slaves[i].plan.conduct;
@@ -137,9 +137,9 @@ impl World {
             return;
         }
         self.slaves[i].signed.insert(j, total);
-        self.mail(2.0 * DELAY, j, i, FriendFact::Iou(total));
+        self.mail(2.0 * DELAY, j, i, FriendFact::Iou(total, help));
         if conduct == Conduct::ShowsOldIou {
-            self.mail(3.0 * DELAY, j, i, FriendFact::Iou(before));
+            self.mail(3.0 * DELAY, j, i, FriendFact::Iou(before, None));
         }
     }
 
