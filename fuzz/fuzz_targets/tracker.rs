@@ -2,7 +2,8 @@
 #![no_main]
 
 use bt_wire::tracker::{
-    AnnounceResponse, Announced, MAX_INTERVAL, MAX_PEERS, MAX_QUERY, MIN_INTERVAL, ScrapeResponse, check_announce_url, scrape_url, with_query,
+    AnnounceResponse, Announced, MAX_INTERVAL, MAX_PEERS, MAX_QUERY, MIN_INTERVAL, ScrapeResponse, check_announce_url,
+    scrape_url, with_query,
 };
 use libfuzzer_sys::fuzz_target;
 
