@@ -150,18 +150,6 @@ async fn slavectl_changes_things() {
             "http://h:9091/",
         ],
         &["master", "remove", "home"],
-        &[
-            "rendezvous",
-            "host",
-            "our place",
-            "--listen",
-            "192.0.2.1:6969",
-            "-t",
-            "http://t/announce",
-        ],
-        &["rendezvous", "join", &magnet, "--peer", "127.0.0.1:6881"],
-        &["rendezvous", "join", file.to_str().expect("path")],
-        &["rendezvous", "leave", "0123"],
         &["pause"],
         &["resume"],
         &["reload"],
@@ -172,7 +160,6 @@ async fn slavectl_changes_things() {
     }
     let source = format!("add_source {magnet}, 0 peers");
     let leave = format!("leave {}", stub::HASH);
-    let joined = format!("join Some({magnet:?}) None 1");
     let expected = [
         "add_torrent 7 bytes, 2 peers",
         &source,
@@ -181,13 +168,50 @@ async fn slavectl_changes_things() {
         "poll None",
         "add_master home h:1 rpc=true",
         "remove_master home",
+        "pause true",
+        "pause false",
+        "reload",
+    ];
+    assert_eq!(*daemon.stub.changes.lock(), expected);
+}
+
+#[tokio::test]
+async fn slavectl_hosts_joins_and_leaves_a_rendezvous() {
+    let (daemon, dir) = (
+        served(Limits::default()).await,
+        tempfile::tempdir().expect("tempdir"),
+    );
+    let file = dir.path().join("a.torrent");
+    std::fs::write(&file, "d4:info").expect("write");
+    let made = dir.path().join("made.torrent");
+    let magnet = format!("magnet:?xt=urn:btih:{}", stub::HASH);
+    for args in [
+        &[
+            "rendezvous",
+            "host",
+            "our place",
+            "--listen",
+            "192.0.2.1:6969",
+            "-t",
+            "http://t/announce",
+            "-o",
+            made.to_str().expect("path"),
+        ][..],
+        &["rendezvous", "join", &magnet, "--peer", "127.0.0.1:6881"],
+        &["rendezvous", "join", file.to_str().expect("path")],
+        &["rendezvous", "leave", "0123"],
+    ] {
+        let ran = slavectl(&daemon, dir.path(), args).await;
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");
+        assert!(!ran.out.is_empty());
+    }
+    assert_eq!(std::fs::read(&made).expect("written"), b"de");
+    let joined = format!("join Some({magnet:?}) None 1");
+    let expected = [
         "host our place Some(\"192.0.2.1:6969\") 1",
         &joined,
         "join None Some(\"ZDQ6aW5mbw==\") 0",
         "leave_rendezvous Some(\"0123\")",
-        "pause true",
-        "pause false",
-        "reload",
     ];
     assert_eq!(*daemon.stub.changes.lock(), expected);
 }
