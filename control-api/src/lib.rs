@@ -12,6 +12,7 @@ pub mod friends;
 pub mod masters;
 pub mod node;
 pub mod paths;
+pub mod rendezvous;
 pub mod status;
 pub mod swarms;
 pub mod text;

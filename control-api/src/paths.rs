@@ -48,6 +48,14 @@ pub const FRIENDS_VERIFY: &str = "/api/v1/friends/verify";
 pub const FRIENDS_EXPORT: &str = "/api/v1/friends/export";
 /// POST [`crate::friends::FriendsExport`], answered with [`crate::friends::Imported`].
 pub const FRIENDS_IMPORT: &str = "/api/v1/friends/import";
+/// GET a list of [`crate::rendezvous::Rendezvous`].
+pub const RENDEZVOUS: &str = "/api/v1/rendezvous";
+/// POST [`crate::rendezvous::HostRendezvous`], answered with [`crate::rendezvous::Hosted`].
+pub const RENDEZVOUS_HOST: &str = "/api/v1/rendezvous/host";
+/// POST [`crate::rendezvous::JoinRendezvous`], answered with [`crate::rendezvous::JoinedRendezvous`].
+pub const RENDEZVOUS_JOIN: &str = "/api/v1/rendezvous/join";
+/// POST [`crate::rendezvous::LeaveRendezvous`], answered with [`crate::rendezvous::LeftRendezvous`].
+pub const RENDEZVOUS_LEAVE: &str = "/api/v1/rendezvous/leave";
 /// GET [`crate::aid::Aid`].
 pub const AID: &str = "/api/v1/aid";
 /// POST [`crate::aid::AskForHelp`], answered with [`crate::aid::HelpAsked`].

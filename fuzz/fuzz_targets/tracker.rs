@@ -2,7 +2,8 @@
 #![no_main]
 
 use bt_wire::tracker::{
-    AnnounceResponse, MAX_INTERVAL, MAX_PEERS, MIN_INTERVAL, ScrapeResponse, check_announce_url, scrape_url, with_query,
+    AnnounceResponse, Announced, MAX_INTERVAL, MAX_PEERS, MAX_QUERY, MIN_INTERVAL, ScrapeResponse, check_announce_url,
+    scrape_url, with_query,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -16,6 +17,11 @@ fuzz_target!(|data: &[u8]| {
         for (hash, _) in &reply.files {
             assert!(reply.get(*hash).is_some());
         }
+    }
+    if let Some(query) = std::str::from_utf8(data).ok()
+        && let Ok(read) = Announced::parse(query)
+    {
+        assert!(query.len() <= MAX_QUERY && read.port > 0);
     }
     if let Some(url) = std::str::from_utf8(data).ok().and_then(|text| check_announce_url(text).ok()) {
         assert!(matches!(url.scheme(), "http" | "https") && url.host().is_some());

@@ -13,6 +13,7 @@ mod limiting;
 mod mastering;
 mod naming;
 mod reloading;
+mod rendezvous;
 mod succeeding;
 mod telling;
 
@@ -129,6 +130,7 @@ struct Known {
     next_master: u32,
     announcing: announcing::Table,
     watching: aiding::Watching,
+    rendezvous: rendezvous::Table,
 }
 
 impl std::fmt::Debug for Shared {
@@ -207,6 +209,7 @@ impl Daemon {
             shared.engine.set_paused(true).await?;
         }
         shared.take_up_saved().await?;
+        shared.take_up_rendezvous().await?;
         let api = shared.serve(&config, metrics).await?;
         shared.say_hello(api);
         Ok(Self { shared, api })

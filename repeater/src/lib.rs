@@ -15,5 +15,6 @@ pub mod driver;
 pub mod friends;
 pub mod net;
 pub mod record;
+pub mod rendezvous;
 pub mod store;
 pub mod swarms;

@@ -55,6 +55,7 @@ pub struct Swarm {
     name: Mutex<String>,
     trackers: Mutex<Vec<Vec<String>>>,
     joined: AtomicBool,
+    meets: AtomicBool,
     /// Origin and pin to repeat to the brain when the metadata arrives.
     named: Mutex<Option<(Origin, bool)>>,
     /// Who may fetch the metadata, and who gave a wrong one.
@@ -77,6 +78,7 @@ impl Swarm {
             name: Mutex::new(name),
             trackers: Mutex::new(Vec::new()),
             joined: AtomicBool::new(false),
+            meets: AtomicBool::new(false),
             named: Mutex::new(None),
             metadata: MetadataTurn::default(),
         }
@@ -123,6 +125,12 @@ impl Swarm {
             .is_some_and(|torrent| torrent.meta.private)
     }
 
+    /// It is a rendezvous: slaves meet in it, and none but its host holds its content.
+    #[must_use]
+    pub fn is_rendezvous(&self) -> bool {
+        self.meets.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_joined(&self, joined: bool) {
         self.joined.store(joined, Ordering::Relaxed);
     }
@@ -157,6 +165,8 @@ impl Swarm {
             private: self.is_private(),
             hold: if self.kept.get().is_some() {
                 Hold::Kept
+            } else if self.is_rendezvous() {
+                Hold::None
             } else {
                 Hold::Cache
             },
@@ -314,6 +324,9 @@ impl SwarmTable {
         if let Some(kept) = kept {
             // A swarm that already has a provider keeps it: both hold the same bytes.
             drop(swarm.kept.set(kept));
+        }
+        if add.origin == Origin::Rendezvous {
+            swarm.meets.store(true, Ordering::Relaxed);
         }
         swarm.add_trackers(add.trackers);
         let mut named = swarm.named.lock();

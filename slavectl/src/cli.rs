@@ -69,6 +69,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<Friends>,
     },
+    /// A torrent by which slaves find each other
+    Rendezvous {
+        #[command(subcommand)]
+        command: Option<Rendezvous>,
+    },
     /// Help asked of friends, and given to them
     Aid {
         #[command(subcommand)]
@@ -226,6 +231,54 @@ pub(crate) enum Friends {
         /// The file
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rendezvous {
+    /// Those that you host or joined, and who is there
+    Show,
+    /// Make one, and host it
+    Host(Host),
+    /// Join one; again = add peers
+    Join {
+        /// A .torrent file, a magnet link, or the URL of a .torrent file
+        #[arg(value_name = "TORRENT|MAGNET|URL")]
+        torrent: String,
+        /// A peer to dial, as 192.0.2.1:6881; repeatable
+        #[arg(long, value_name = "ADDR")]
+        peer: Vec<SocketAddr>,
+    },
+    /// Leave one, and host it no longer
+    Leave {
+        /// Infohash, or the beginning of one [default: the only one]
+        hash: Option<String>,
+    },
+}
+
+/// How a rendezvous is hosted.
+#[derive(Debug, Args)]
+pub(crate) struct Host {
+    /// Its name: letters, digits, spaces, and - _ .
+    #[arg(default_value = "BTSlave rendezvous")]
+    pub(crate) name: String,
+    /// Where the announce URL listens [default: port 6969 of the first address in node.listen]
+    #[arg(long, value_name = "ADDR", conflicts_with = "no_announce_url")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The announce URL as others reach it, where that is not the address it listens on
+    #[arg(long, value_name = "URL", conflicts_with = "no_announce_url")]
+    pub(crate) url: Option<String>,
+    /// Run no announce URL: be found by other trackers alone
+    #[arg(long)]
+    pub(crate) no_announce_url: bool,
+    /// Another tracker to announce at; repeatable
+    #[arg(short, long, value_name = "URL")]
+    pub(crate) tracker: Vec<String>,
+    /// Write the .torrent file here
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the output file
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

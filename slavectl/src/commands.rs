@@ -8,7 +8,7 @@ use control_api::status::Status;
 use control_api::swarms::{AddSwarm, AddTorrentQuery, Added, SwarmDetail, SwarmRow, Why};
 use serde::Serialize;
 
-use crate::cli::{Aid, Command, Feeds, Friends, Master, Swarms};
+use crate::cli::{Aid, Command, Feeds, Friends, Master, Rendezvous, Swarms};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::Page;
@@ -41,6 +41,11 @@ pub(crate) async fn run(
         Command::Feeds { command } => session.feeds(command.unwrap_or(Feeds::List)).await,
         Command::Master { command } => session.masters(command.unwrap_or(Master::List)).await,
         Command::Friends { command } => session.friends(command.unwrap_or(Friends::List)).await,
+        Command::Rendezvous { command } => {
+            session
+                .rendezvous(command.unwrap_or(Rendezvous::Show))
+                .await
+        }
         Command::Aid { command } => session.aid(command.unwrap_or(Aid::List)).await,
         Command::Cache => session.show::<CacheReport>(paths::CACHE, show::cache).await,
         Command::Pause => {

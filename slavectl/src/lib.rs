@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod failure;
 mod friends;
+mod rendezvous;
 mod show;
 mod torrent;
 
@@ -90,6 +91,7 @@ async fn execute(cli: Cli, io: &mut Io<'_>) -> Result<(), Failure> {
         | Command::Cache
         | Command::Master { .. }
         | Command::Friends { .. }
+        | Command::Rendezvous { .. }
         | Command::Aid { .. }
         | Command::Pause
         | Command::Resume

@@ -7,6 +7,7 @@
 pub mod friends;
 
 use crate::policy::quota::{Book, Month};
+use crate::policy::rendezvous::NoDialBack;
 use crate::policy::schedule::Window;
 use crate::time::Timestamp;
 use core::ops::Range;
@@ -77,6 +78,8 @@ pub enum Origin {
     Master(MasterId),
     /// A friend that we help there.
     Friend(FriendId),
+    /// The operator, by `slavectl rendezvous`: a swarm of slaves, by which they find each other.
+    Rendezvous,
 }
 
 /// How the shell holds a swarm's content.
@@ -86,6 +89,8 @@ pub enum Hold {
     Cache,
     /// Whole and for good, outside the cache: the only thing that may look like a seed.
     Kept,
+    /// Not at all: a rendezvous, of which we are a member.
+    None,
 }
 
 /// Facts about a swarm.
@@ -123,6 +128,15 @@ pub enum SwarmFact {
     },
     /// Addresses of peers, already passed by the address scope rule.
     Peers(Vec<SocketAddr>, PeerSource),
+    /// Somebody announced at our own announce URL, which is this rendezvous'.
+    Announced {
+        /// The address that the request came from, and the port that it names.
+        from: SocketAddr,
+        /// Our own address, which it came to.
+        at: IpAddr,
+        /// `event` was `stopped`.
+        stopped: bool,
+    },
 }
 
 /// Where a peer's address came from.
@@ -167,6 +181,8 @@ pub enum ConnFact {
     },
     /// Their BEP 10 handshake.
     Extended(Extended),
+    /// Their first BEP 10 handshake has a sound recognition field (friends.md, 2.1): it is a slave. `true`: in open mode.
+    Slave(bool),
     /// Their whole set, in wire order (checked for length and spare bits); replaces what was known.
     Bitfield(Vec<u8>),
     /// They have every piece (BEP 6, or a full bitfield).
@@ -382,6 +398,8 @@ pub enum Output {
     /// Connections keep [`crate::policy::quota::FAREWELL`] away from it. Until the first one: no bound if
     /// [`Limits::month`] is `None`, else nothing.
     Allow(Option<u64>),
+    /// Our announce URL names this endpoint (`true`), or names it no longer.
+    Listed(SwarmId, SocketAddr, bool),
     /// Something worth a log line or a counter.
     Note(Note),
 }
@@ -525,6 +543,10 @@ pub enum Defence {
     StopLoss,
     /// Known addresses per swarm are bounded.
     AddressLimit,
+    /// A peer of a rendezvous that is no slave: let go.
+    Stranger,
+    /// Who announced at our announce URL is not dialled back.
+    NoDialBack(NoDialBack),
 }
 
 /// One batch of inputs, as the driver takes them from its channels: recorded and replayed as a whole.

@@ -15,6 +15,7 @@ mod holding;
 mod joining;
 mod limiting;
 mod masters;
+pub(crate) mod rendezvous;
 mod ticking;
 mod viewing;
 
@@ -195,6 +196,7 @@ impl Node {
                 self.sweep();
             }
             _ if swarm.peers.get(&conn).is_none_or(|peer| peer.closing) => {}
+            ConnFact::Slave(open) => swarm.is_slave(&mut self.desk, conn, open),
             ConnFact::Extended(ext) => {
                 swarm.extended(&mut self.desk, conn, ext);
                 swarm.recognise(&mut self.desk, &self.masters);
@@ -241,11 +243,16 @@ impl Node {
             .peers
             .values()
             .any(|p| p.conn != conn && !p.closing && p.peer_id == arrival.peer_id);
+        if swarm.meets() && !ours {
+            swarm.met(&mut self.desk, conn, arrival);
+        }
         let refusal = if ours || twin {
             Some(Defence::DuplicatePeer)
         } else if swarm.banned.contains(&arrival.addr.ip()) && !master {
             Some(Defence::SmartBan)
-        } else if full && !master {
+        } else if !master
+            && (full || (swarm.meets() && !swarm.has_seat(&mut self.desk, conn, arrival.incoming)))
+        {
             Some(Defence::ConnectionLimit)
         } else {
             None
@@ -392,6 +399,10 @@ fn newcomer(conn: ConnId, arrival: &Arrival, pieces: u32, now: Timestamp) -> Pee
         incoming: arrival.incoming,
         peer_id: arrival.peer_id,
         extended: arrival.extended,
+        slave: None,
+        stood: false,
+        reached: (!arrival.incoming).then_some(arrival.addr),
+        stranger: None,
         ext: crate::io::Extended::default(),
         ext_seen: false,
         role: Role::Peer,

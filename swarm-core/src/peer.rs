@@ -96,6 +96,14 @@ pub(crate) struct Peer {
     pub(crate) extended: bool,
     pub(crate) ext: Extended,
     pub(crate) ext_seen: bool,
+    /// It is a slave; in open mode or not.
+    pub(crate) slave: Option<bool>,
+    /// A session stood with it.
+    pub(crate) stood: bool,
+    /// Where it answered when we dialled it.
+    pub(crate) reached: Option<SocketAddr>,
+    /// In a rendezvous: known to be no slave since then.
+    pub(crate) stranger: Option<Timestamp>,
     pub(crate) role: Role,
     /// It may turn out to be a master: nothing is asked of it until that is settled.
     pub(crate) suspect: bool,

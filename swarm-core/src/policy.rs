@@ -15,6 +15,7 @@ pub mod pick;
 pub mod piece_yield;
 pub mod pool;
 pub mod quota;
+pub mod rendezvous;
 pub mod schedule;
 pub mod split;
 pub mod stop_loss;

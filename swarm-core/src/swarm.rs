@@ -2,6 +2,7 @@
 
 use crate::io::{ConnId, Hold, MasterId, Origin, PeerSource, SwarmId};
 use crate::node::errands::Errands;
+use crate::node::rendezvous::Meeting;
 use crate::peer::{Class, Meter, Peer, Tie};
 use crate::policy::piece_yield::{self, YieldFacts};
 use crate::time::Timestamp;
@@ -327,6 +328,7 @@ pub(crate) struct Swarm {
     pub(crate) wasted: u64,
     pub(crate) to_master: u64,
     pub(crate) aid: Errands,
+    pub(crate) meeting: Meeting,
 }
 
 impl Swarm {
@@ -381,6 +383,7 @@ impl Swarm {
             wasted: 0,
             to_master: 0,
             aid: Errands::default(),
+            meeting: Meeting::default(),
         }
     }
 

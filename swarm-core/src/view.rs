@@ -118,6 +118,8 @@ pub struct SwarmView {
     pub private: bool,
     /// Kept whole, outside the cache.
     pub kept: bool,
+    /// It is a rendezvous.
+    pub meeting: Option<MeetingView>,
     /// Pieces in all, once the geometry is known.
     pub total_pieces: Option<u32>,
     /// Piece length in bytes, once the geometry is known.
@@ -144,6 +146,17 @@ pub struct SwarmView {
     pub wasted_bytes: u64,
     /// Its connections.
     pub peer_list: Vec<PeerView>,
+}
+
+/// What a rendezvous shows beyond an ordinary swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MeetingView {
+    /// Connections that are slaves.
+    pub members: u32,
+    /// Endpoints that our announce URL names.
+    pub listed: u32,
+    /// Peers let go as strangers, this run.
+    pub strangers_let_go: u64,
 }
 
 /// One connection.

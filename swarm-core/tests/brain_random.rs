@@ -139,6 +139,7 @@ impl Shell {
             | Output::Friends(_)
             | Output::Save(_)
             | Output::Allow(_)
+            | Output::Listed(..)
             | Output::Note(_) => {}
         }
         assert!(self.held.len() < PIECES as usize, "we are a seed");

@@ -81,6 +81,7 @@ impl Desk {
                 | Output::Rates(_)
                 | Output::Save(_)
                 | Output::Allow(_)
+                | Output::Listed(..)
                 | Output::Note(_) => {}
             }
         }

@@ -117,6 +117,7 @@ impl World {
                 | Output::Retire(..)
                 | Output::Rates(_)
                 | Output::Friends(_)
+                | Output::Listed(..)
                 | Output::Note(_) => {}
             }
             self.outputs.push(output);

@@ -13,6 +13,7 @@ mod hostile;
 mod kill;
 mod neediest;
 mod privacy;
+mod rendezvous;
 mod slave;
 mod support;
 mod taker;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         privacy::TESTS,
         kill::TESTS,
         favours::TESTS,
+        rendezvous::TESTS,
     ];
     let mut all = all.concat();
     // `cargo xtask torture` wants more kills than its usual time allows.

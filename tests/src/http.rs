@@ -1,10 +1,12 @@
 //! Just enough HTTP to speak to the clients' RPC and to our own API.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+
+use crate::raw::socket::dial;
 
 /// An answer.
 #[derive(Debug)]
@@ -45,7 +47,26 @@ pub fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> anyhow::Result<Response> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+    let stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+    exchange(stream, to, method, path, headers, body)
+}
+
+/// A GET from an address of our choice.
+///
+/// # Errors
+/// As [`request`].
+pub fn get_from(from: Ipv4Addr, to: SocketAddr, path: &str) -> anyhow::Result<Response> {
+    exchange(dial(from, to)?, to, "GET", path, &[], b"")
+}
+
+fn exchange(
+    mut stream: TcpStream,
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> anyhow::Result<Response> {
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let length = body.len();
     let mut head = format!(

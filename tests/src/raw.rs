@@ -18,7 +18,7 @@ use crate::content::Torrent;
 
 pub mod friend;
 mod script;
-mod socket;
+pub(crate) mod socket;
 
 pub use script::{Script, nothing, sink, source};
 

@@ -1,7 +1,9 @@
-//! HTTP trackers: announce (BEP 3, 7, 21, 23, 24, 31) and scrape (BEP 48). The transport is the shell's.
+//! HTTP trackers: announce (BEP 3, 7, 21, 23, 24, 31) and scrape (BEP 48), and what a tracker reads and answers itself.
+//! The transport is the shell's.
 
 mod announce;
 mod scrape;
+mod serve;
 mod url;
 
 pub use announce::{
@@ -9,6 +11,7 @@ pub use announce::{
     TrackerError, TrackerPeer,
 };
 pub use scrape::{ScrapeEntry, ScrapeResponse, scrape_query, scrape_url};
+pub use serve::{Announced, MAX_QUERY, NotAnAnnounce, announce_answer, announce_failure};
 pub use url::{MAX_URL, UrlRefusal, check_announce_url};
 
 /// Longest reply a caller should read, in bytes (row C4).

@@ -18,6 +18,7 @@ use tower::ServiceExt as _;
 
 use super::backoff::Failures;
 use super::routes::MAX_JSON;
+use super::server::Ends;
 use super::token::Token;
 use super::{Control, routes};
 use crate::store::MAX_TORRENT_FILE;
@@ -49,13 +50,6 @@ impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Api")
     }
-}
-
-/// The two ends of the connection that a request came by.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ends {
-    pub(super) remote: IpAddr,
-    pub(super) local: IpAddr,
 }
 
 /// A request that the gate sends back.

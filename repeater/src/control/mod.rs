@@ -9,6 +9,7 @@ mod friend_routes;
 mod gate;
 pub mod metrics;
 mod openapi;
+mod rendezvous_routes;
 mod routes;
 pub mod server;
 pub mod token;
@@ -25,6 +26,10 @@ use control_api::friends::{
 };
 use control_api::masters::{AddMaster, Master, MasterTest};
 use control_api::node::{CacheReport, Reloaded};
+use control_api::rendezvous::{
+    HostRendezvous, Hosted, JoinRendezvous, JoinedRendezvous, LeaveRendezvous, LeftRendezvous,
+    Rendezvous,
+};
 use control_api::status::Status;
 use control_api::swarms::{Added, SwarmDetail, SwarmRow, Why};
 use futures_util::future::BoxFuture;
@@ -179,6 +184,14 @@ pub trait Control: Send + Sync + 'static {
     fn export_friends(&self) -> Reply<'_, FriendsExport>;
     /// Takes an export in; all of it is checked first, and no total falls.
     fn import_friends(&self, export: FriendsExport) -> Reply<'_, Imported>;
+    /// All rendezvous.
+    fn rendezvous(&self) -> Reply<'_, Vec<Rendezvous>>;
+    /// Makes a rendezvous, and hosts it.
+    fn host_rendezvous(&self, host: HostRendezvous) -> Reply<'_, Hosted>;
+    /// Joins a rendezvous; again = adds peers.
+    fn join_rendezvous(&self, join: JoinRendezvous) -> Reply<'_, JoinedRendezvous>;
+    /// Leaves a rendezvous.
+    fn leave_rendezvous(&self, leave: LeaveRendezvous) -> Reply<'_, LeftRendezvous>;
     /// Help between friends.
     fn aid(&self) -> Reply<'_, Aid>;
     /// Asks friends for help now.

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{aid_routes, friend_routes, routes};
+use super::{aid_routes, friend_routes, rendezvous_routes, routes};
 
 /// Adds the bearer token.
 struct BearerToken;
@@ -51,6 +51,10 @@ impl Modify for BearerToken {
         friend_routes::verify_ledger,
         friend_routes::export_friends,
         friend_routes::import_friends,
+        rendezvous_routes::rendezvous,
+        rendezvous_routes::host,
+        rendezvous_routes::join,
+        rendezvous_routes::leave,
         aid_routes::aid,
         aid_routes::ask_for_help,
         aid_routes::stop_help,

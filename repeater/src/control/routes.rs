@@ -22,7 +22,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::de::DeserializeOwned;
 
 use super::gate::refused;
-use super::{AddOptions, Control, Refusal, RefusalKind, aid_routes, document, friend_routes};
+use super::{
+    AddOptions, Control, Refusal, RefusalKind, aid_routes, document, friend_routes,
+    rendezvous_routes,
+};
 use crate::store::MAX_TORRENT_FILE;
 
 /// Largest JSON body, in bytes.
@@ -62,6 +65,7 @@ pub(super) fn router(control: Arc<dyn Control>, metrics: PrometheusHandle) -> Ro
         .route(paths::MASTERS_REMOVE, post(remove_master))
         .route(paths::MASTERS_TEST, post(test_master))
         .merge(friend_routes::router())
+        .merge(rendezvous_routes::router())
         .merge(aid_routes::router())
         .route(paths::CACHE, get(cache))
         .route(paths::PAUSE, post(pause))

@@ -1,10 +1,13 @@
 //! The listener: HTTP/1 within limits, each connection a task.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,7 +17,43 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::gate::{Api, Ends, refused};
+use super::gate::{Api, refused};
+
+/// The two ends of the connection that a request came by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) remote: IpAddr,
+    pub(crate) local: IpAddr,
+}
+
+/// What is served.
+pub(crate) trait Site: Clone + Send + Sync + 'static {
+    /// Held while a connection lives.
+    type Seat: Send;
+
+    /// A seat for a connection from there; none: it is closed at once.
+    fn seat(&self, remote: IpAddr) -> Option<Self::Seat>;
+    /// Answers one request.
+    fn answer(&self, request: Request<Body>, ends: Ends) -> impl Future<Output = Response> + Send;
+    /// Counts a limit of the listener that was reached.
+    fn refused(&self, reason: &'static str);
+}
+
+impl Site for Api {
+    type Seat = ();
+
+    fn seat(&self, _remote: IpAddr) -> Option<()> {
+        Some(())
+    }
+
+    async fn answer(&self, request: Request<Body>, ends: Ends) -> Response {
+        Self::answer(self, request, ends).await
+    }
+
+    fn refused(&self, reason: &'static str) {
+        refused(reason);
+    }
+}
 
 /// What one listener bears (row D7).
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +83,18 @@ const MAX_HEADERS: usize = 64;
 /// What accept waits after an error (out of descriptors) before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `api` until `stop`; then lets requests in progress end, for at most two seconds.
+/// Serves the API until `stop`; then lets requests in progress end, for at most two seconds.
 pub async fn serve(listener: TcpListener, api: Api, limits: Limits, stop: CancellationToken) {
+    serve_site(listener, api, limits, stop).await;
+}
+
+/// As [`serve`], for any site.
+pub(crate) async fn serve_site<S: Site>(
+    listener: TcpListener,
+    site: S,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     let permits = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
     loop {
@@ -56,13 +105,16 @@ pub async fn serve(listener: TcpListener, api: Api, limits: Limits, stop: Cancel
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "the API cannot accept a connection");
+                tracing::warn!(%error, "an HTTP listener cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            refused("connections");
+            site.refused("connections");
+            continue;
+        };
+        let Some(seat) = site.seat(remote.ip()) else {
             continue;
         };
         let Ok(local) = stream.local_addr() else {
@@ -72,26 +124,27 @@ pub async fn serve(listener: TcpListener, api: Api, limits: Limits, stop: Cancel
             remote: remote.ip(),
             local: local.ip(),
         };
-        let (api, stop) = (api.clone(), stop.clone());
+        let (site, stop) = (site.clone(), stop.clone());
         tasks.spawn(async move {
-            connection(stream, ends, api, limits, stop).await;
-            drop(permit);
+            connection(stream, ends, site, limits, stop).await;
+            drop((permit, seat));
         });
     }
     tasks.close();
     let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;
 }
 
-async fn connection(
+async fn connection<S: Site>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     ends: Ends,
-    api: Api,
+    site: S,
     limits: Limits,
     stop: CancellationToken,
 ) {
+    let answering = site.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let api = api.clone();
-        async move { Ok::<_, Infallible>(api.answer(request.map(Body::new), ends).await) }
+        let site = answering.clone();
+        async move { Ok::<_, Infallible>(site.answer(request.map(Body::new), ends).await) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -107,16 +160,16 @@ async fn connection(
             serving.await
         }
         () = tokio::time::sleep(limits.lifetime) => {
-            refused("lifetime");
+            site.refused("lifetime");
             return;
         }
     };
     if let Err(error) = ended {
         if error.is_timeout() {
-            refused("head_timeout");
+            site.refused("head_timeout");
         } else if error.is_parse_too_large() {
-            refused("head_size");
+            site.refused("head_size");
         }
-        tracing::trace!(%error, "an API connection ended");
+        tracing::trace!(%error, "an HTTP connection ended");
     }
 }

@@ -5,6 +5,10 @@ use control_api::feeds::Owner;
 use control_api::friends::{AccountCheck, ExportedFriend, SignedRecord};
 use control_api::masters::{MasterRpc, TestStep};
 use control_api::node::CacheSwarm;
+use control_api::rendezvous::{
+    HostRendezvous, Hosted, JoinRendezvous, JoinedRendezvous, LeaveRendezvous, LeftRendezvous,
+    Rendezvous,
+};
 use control_api::status::{CacheStatus, FriendsStatus, MonthStatus, Session};
 use control_api::swarms::{SwarmState, TrackerRow, WhyTerm};
 use parking_lot::Mutex;
@@ -164,6 +168,25 @@ fn account() -> LedgerAccount {
         received: None,
         delivered_bytes: 3 << 30,
         disputed_bytes: 2 << 20,
+    }
+}
+
+pub(crate) fn rendezvous() -> Rendezvous {
+    Rendezvous {
+        info_hash: HASH.to_owned(),
+        name: EVIL.to_owned(),
+        role: "host".to_owned(),
+        state: "joined".to_owned(),
+        magnet: format!("magnet:?xt=urn:btih:{HASH}"),
+        announce_url: Some("http://192.0.2.1:6969/announce".to_owned()),
+        torrent_url: Some("http://192.0.2.1:6969/rendezvous.torrent".to_owned()),
+        error: Some(EVIL.to_owned()),
+        peers: 4,
+        members: 3,
+        listed: 2,
+        strangers_let_go: 17,
+        trackers: Vec::new(),
+        added_at: 1_700_000_000,
     }
 }
 
@@ -429,6 +452,32 @@ impl Control for Stub {
             format!("import_friends {} accounts", export.accounts.len()),
             imported,
         )
+    }
+    fn rendezvous(&self) -> Reply<'_, Vec<Rendezvous>> {
+        Box::pin(async { Ok(vec![rendezvous()]) })
+    }
+    fn host_rendezvous(&self, host: HostRendezvous) -> Reply<'_, Hosted> {
+        let hosted = Hosted {
+            rendezvous: rendezvous(),
+            torrent: "ZGU=".to_owned(),
+        };
+        let (name, at, trackers) = (host.name, host.listen, host.trackers.len());
+        self.change(format!("host {name} {at:?} {trackers}"), hosted)
+    }
+    fn join_rendezvous(&self, join: JoinRendezvous) -> Reply<'_, JoinedRendezvous> {
+        let joined = JoinedRendezvous {
+            info_hash: HASH.to_owned(),
+            name: EVIL.to_owned(),
+            new: true,
+        };
+        let (source, torrent, peers) = (join.source, join.torrent, join.peers.len());
+        self.change(format!("join {source:?} {torrent:?} {peers}"), joined)
+    }
+    fn leave_rendezvous(&self, leave: LeaveRendezvous) -> Reply<'_, LeftRendezvous> {
+        let left = LeftRendezvous {
+            info_hash: HASH.to_owned(),
+        };
+        self.change(format!("leave_rendezvous {:?}", leave.info_hash), left)
     }
     fn aid(&self) -> Reply<'_, Aid> {
         Box::pin(async { Ok(aid()) })

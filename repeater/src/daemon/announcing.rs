@@ -146,10 +146,9 @@ impl Shared {
 
     fn left(&self, id: SwarmId, entry: &Entry) -> u64 {
         let total = || {
-            self.engine
-                .swarms()
-                .get(id)
-                .and_then(|swarm| swarm.torrent().map(|torrent| torrent.layout.total))
+            let swarm = self.engine.swarms().get(id)?;
+            let total = swarm.torrent()?.layout.total;
+            Some(if swarm.kept().is_some() { 0 } else { total })
         };
         entry.left.or_else(total).unwrap_or(LEFT_UNKNOWN)
     }
@@ -183,6 +182,7 @@ impl Shared {
             EngineEvent::Named(id, by) => self.register(id, AddressSource::Named { by }).await,
             EngineEvent::Invite(master, swarm, at) => self.invite_helper(master, swarm, at),
             EngineEvent::Watch(master, swarm, on) => self.watch_peers(master, swarm, on),
+            EngineEvent::Listed(swarm, addr, on) => self.list_member(swarm, addr, on),
             EngineEvent::Note(note) => {
                 self.tell(&note);
                 if let Note::Friends(FriendsNote::AskDone(hash)) = note {
@@ -250,6 +250,9 @@ impl Shared {
         };
         self.register(id, AddressSource::Named { by: Scope::Global })
             .await;
+        if swarm.is_rendezvous() {
+            return self.rendezvous_metadata(id).await;
+        }
         if torrent.meta.private {
             let view = self.engine.view().await?;
             let origins = view
@@ -423,7 +426,7 @@ impl Shared {
 }
 
 /// A .torrent file of metadata that came from peers: its info dictionary, byte for byte, and its trackers.
-fn torrent_file(info: &[u8], tiers: &[Vec<String>]) -> Vec<u8> {
+pub(super) fn torrent_file(info: &[u8], tiers: &[Vec<String>]) -> Vec<u8> {
     let mut file = b"d".to_vec();
     let text = |file: &mut Vec<u8>, text: &str| {
         file.extend_from_slice(format!("{}:", text.len()).as_bytes());

@@ -11,6 +11,10 @@ use control_api::friends::{
 };
 use control_api::masters::{AddMaster, Master, MasterRpc, MasterTest};
 use control_api::node::{CacheReport, CacheSwarm, Reloaded};
+use control_api::rendezvous::{
+    HostRendezvous, Hosted, JoinRendezvous, JoinedRendezvous, LeaveRendezvous, LeftRendezvous,
+    Rendezvous,
+};
 use control_api::status::{CacheStatus, Session, Status};
 use control_api::swarms::{Added, SwarmDetail, SwarmRow, SwarmState, Why, WhyTerm};
 use swarm_core::io::Origin;
@@ -86,6 +90,7 @@ impl Shared {
             .iter()
             .map(|origin| match origin {
                 Origin::User => "user".to_owned(),
+                Origin::Rendezvous => "rendezvous".to_owned(),
                 Origin::Friend(id) => format!("friend {}", id.0),
                 Origin::Feed(url) => format!("feed {}", crate::discover::feeds::shown(url)),
                 Origin::Master(id) => format!("master {}", self.master_name(*id)),
@@ -382,6 +387,18 @@ impl Control for Answers {
     }
     fn import_friends(&self, export: FriendsExport) -> Reply<'_, Imported> {
         Box::pin(self.0.import_friends(export))
+    }
+    fn rendezvous(&self) -> Reply<'_, Vec<Rendezvous>> {
+        Box::pin(self.0.rendezvous_rows())
+    }
+    fn host_rendezvous(&self, host: HostRendezvous) -> Reply<'_, Hosted> {
+        Box::pin(self.0.host_rendezvous(host))
+    }
+    fn join_rendezvous(&self, join: JoinRendezvous) -> Reply<'_, JoinedRendezvous> {
+        Box::pin(self.0.join_rendezvous(join))
+    }
+    fn leave_rendezvous(&self, leave: LeaveRendezvous) -> Reply<'_, LeftRendezvous> {
+        Box::pin(self.0.leave_rendezvous(leave))
     }
     fn aid(&self) -> Reply<'_, Aid> {
         Box::pin(self.0.aid())

@@ -182,6 +182,11 @@ impl Shared {
     /// Leaves and forgets a swarm. False: there is none.
     pub(super) async fn leave(&self, hash: InfoHash) -> Result<bool, Refusal> {
         let _one_at_a_time = self.changing.lock().await;
+        if self.is_rendezvous(hash) {
+            let hint = format!("`slavectl rendezvous leave {hash}`");
+            let what = format!("swarm {hash}");
+            return Err(Refusal::conflict(what, "is a rendezvous", hint));
+        }
         let saved = self
             .store(move |store| store.remove_swarm(hash))
             .await

@@ -356,3 +356,4 @@ async fn what_makes_no_sense_is_refused_with_a_hint() {
 
 mod aid;
 mod friends;
+mod rendezvous;

@@ -194,6 +194,9 @@ impl Driver {
                     friends.order(order);
                 }
             }
+            Output::Listed(swarm, addr, on) => {
+                network.outbox.push(EngineEvent::Listed(swarm, addr, on));
+            }
             Output::Save(book) => drop(network.book.send_replace(Some(book))),
             Output::Allow(bytes) => network.allow(bytes),
             Output::Note(note) => {

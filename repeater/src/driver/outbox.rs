@@ -36,6 +36,8 @@ pub enum EngineEvent {
     Invite(MasterId, SwarmId, SocketAddr),
     /// Look at this master's peers of this swarm once a second (`true`), or no longer.
     Watch(MasterId, SwarmId, bool),
+    /// Our announce URL of this rendezvous names this endpoint (`true`), or names it no longer.
+    Listed(SwarmId, SocketAddr, bool),
     /// Worth a log line.
     Note(Note),
 }
@@ -62,6 +64,7 @@ impl Outbox {
             | EngineEvent::Named(..)
             | EngineEvent::Invite(..)
             | EngineEvent::Watch(..)
+            | EngineEvent::Listed(..)
             | EngineEvent::Note(_) => {}
         }
         if queue.len() >= MAX_EVENTS {

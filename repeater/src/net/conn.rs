@@ -76,6 +76,8 @@ struct Conn {
     facts: Vec<ConnFact>,
     metadata: Metadata,
     pex: Pex,
+    /// Their first extended handshake came.
+    greeted: bool,
     /// With a friend, maybe; none where we say nothing of friends.
     talk: Option<Talk>,
     /// What came for it, in order.
@@ -198,6 +200,7 @@ impl Conn {
             facts: Vec::new(),
             metadata: Metadata::new(id, addr.ip(), Arc::clone(&swarm)),
             pex: Pex::default(),
+            greeted: false,
             talk,
             heard: VecDeque::new(),
             forwarding: None,
@@ -310,6 +313,9 @@ impl Conn {
                     self.metadata
                         .extended(theirs.m.ut_metadata, theirs.metadata_size);
                     self.pex.extended(theirs.m.ut_pex);
+                    if !std::mem::replace(&mut self.greeted, true) {
+                        self.facts.extend(friend::slave(&theirs));
+                    }
                     self.heard.push_back(friend::Heard::Extended(theirs));
                 }
                 Event::Friends(frame) => self.heard.push_back(friend::Heard::Frame(frame)),

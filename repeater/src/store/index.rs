@@ -24,7 +24,7 @@ const MARK: &[u8] = b"settings";
 const TOTALS: &[u8] = b"all";
 
 /// Trees of settings: number in the journal, name in sled.
-pub(super) const TREES: [(u8, &str); 12] = [
+pub(super) const TREES: [(u8, &str); 13] = [
     (1, "swarms"),
     (2, "feeds"),
     (3, "masters"),
@@ -37,6 +37,7 @@ pub(super) const TREES: [(u8, &str); 12] = [
     (10, "followed"),
     (11, "replaced"),
     (12, "former"),
+    (13, "rendezvous"),
 ];
 
 /// Last change held, and the sum over all settings after it.

@@ -31,8 +31,8 @@ pub use error::{StoreError, StoreNote};
 pub use ledger::{CheckedAccount, OpenedLedger};
 pub use lock::DirLock;
 pub use types::{
-    SavedFeed, SavedFriend, SavedMaster, SavedRpc, SavedSwarm, SavedWish, SwarmContent,
-    SwarmSource, Totals,
+    SavedFeed, SavedFriend, SavedHost, SavedMaster, SavedRendezvous, SavedRpc, SavedSwarm,
+    SavedWish, SwarmContent, SwarmSource, Totals,
 };
 
 use codec::Record;
@@ -56,6 +56,7 @@ const WISHES: u8 = 9;
 const FOLLOWED: u8 = 10;
 const REPLACED: u8 = 11;
 const FORMER: u8 = 12;
+const RENDEZVOUS: u8 = 13;
 const BOOK: &[u8] = b"book";
 const PAUSED: &[u8] = b"paused";
 
@@ -274,6 +275,30 @@ impl Store {
     /// Forgets a master. False: there was none.
     pub fn remove_master(&self, name: &str) -> Result<bool, StoreError> {
         self.remove(MASTERS, name.as_bytes())
+    }
+
+    /// Saves a rendezvous, replacing what was saved under the same infohash.
+    pub fn put_rendezvous(
+        &self,
+        hash: InfoHash,
+        saved: &SavedRendezvous,
+    ) -> Result<(), StoreError> {
+        self.put(RENDEZVOUS, hash.as_bytes(), saved)
+    }
+
+    /// All saved rendezvous by infohash.
+    pub fn rendezvous(&self) -> Result<Vec<(InfoHash, SavedRendezvous)>, StoreError> {
+        let rows = self.rows(RENDEZVOUS)?.into_iter();
+        let named = rows.filter_map(|(key, saved)| {
+            let hash = <[u8; 20]>::try_from(key).ok()?;
+            Some((InfoHash(hash), saved))
+        });
+        Ok(named.collect())
+    }
+
+    /// Forgets a rendezvous. False: there was none.
+    pub fn remove_rendezvous(&self, hash: InfoHash) -> Result<bool, StoreError> {
+        self.remove(RENDEZVOUS, hash.as_bytes())
     }
 
     /// Keeps the operator's word about help with a torrent; None: it has none any more.

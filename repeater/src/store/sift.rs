@@ -9,10 +9,10 @@ use super::codec::{self, Record};
 use super::error::{StoreError, StoreNote};
 use super::succession::statement;
 use super::types::{
-    Flag, SavedFeed, SavedFriend, SavedMaster, SavedSuccession, SavedWish, SwarmRow,
+    Flag, SavedFeed, SavedFriend, SavedMaster, SavedRendezvous, SavedSuccession, SavedWish, SwarmRow,
 };
 use super::{
-    FEEDS, FLAGS, FOLLOWED, FRIENDS, MASTERS, MONTHS, REPLACED, SWARMS, Store, WISHES, shown,
+    FEEDS, FLAGS, FOLLOWED, FRIENDS, MASTERS, MONTHS, RENDEZVOUS, REPLACED, SWARMS, Store, WISHES, shown,
 };
 
 impl Store {
@@ -26,6 +26,7 @@ impl Store {
         self.sift_tree::<Book>(MONTHS, |_, _| true, notes)?;
         self.sift_tree::<SavedFriend>(FRIENDS, |key, _| public_key(key).is_some(), notes)?;
         self.sift_tree::<SavedWish>(WISHES, |key, _| key.len() == hash, notes)?;
+        self.sift_tree::<SavedRendezvous>(RENDEZVOUS, |key, _| key.len() == hash, notes)?;
         let names = |key: &[u8], saved: &SavedSuccession| statement(key, saved).is_some();
         self.sift_tree::<SavedSuccession>(FOLLOWED, names, notes)?;
         self.sift_tree::<SavedSuccession>(REPLACED, names, notes)?;

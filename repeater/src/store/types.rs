@@ -81,6 +81,32 @@ pub struct SavedMaster {
     pub rpc: Option<SavedRpc>,
 }
 
+/// A rendezvous, saved under its infohash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedRendezvous {
+    /// The .torrent file; empty while only a magnet link is known.
+    pub torrent: Vec<u8>,
+    /// The magnet link that it was joined by, if it was.
+    pub magnet: Option<String>,
+    /// Peers the operator named (`--peer`).
+    pub peers: Vec<SocketAddr>,
+    /// What we host, if it is ours.
+    pub host: Option<SavedHost>,
+    /// Seconds since the Unix epoch.
+    pub added_at: u64,
+}
+
+/// The host's part of a rendezvous.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedHost {
+    /// The payload, byte for byte.
+    pub page: Vec<u8>,
+    /// Where the announce URL listens; none: there is none.
+    pub listen: Option<SocketAddr>,
+    /// The announce URL as the torrent names it.
+    pub url: Option<String>,
+}
+
 /// Payload counted over all runs, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -177,6 +203,10 @@ impl Record for SavedFeed {
 impl Record for SavedMaster {
     const FORMAT: u8 = 1;
     const NAME: &'static str = "saved master";
+}
+impl Record for SavedRendezvous {
+    const FORMAT: u8 = 1;
+    const NAME: &'static str = "saved rendezvous";
 }
 impl Record for Totals {
     const FORMAT: u8 = 1;

@@ -2,6 +2,7 @@
 
 pub(crate) mod aid;
 pub(crate) mod friends;
+pub(crate) mod rendezvous;
 pub(crate) mod status;
 pub(crate) mod swarms;
 

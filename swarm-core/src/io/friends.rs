@@ -70,6 +70,8 @@ pub enum FriendsInput {
     Reach(Vec<SocketAddr>),
     /// Something about one friend.
     Friend(FriendId, FriendFact),
+    /// A session stands on this BitTorrent connection, with a friend or an acquaintance.
+    Stood(ConnId),
     /// What a master's RPC can do for us.
     Rpc(MasterId, RpcPowers),
     /// A look at a master's peers of one swarm.

@@ -146,7 +146,8 @@ impl Aid {
         }
     }
 
-    /// With this one help is exchanged.
+    /// With this one help is exchanged. Where it was met does not matter.
+    //= spec/rendezvous.md#rv-no-credit
     fn admits(&self, friend: FriendId) -> bool {
         self.friends
             .get(&friend)
@@ -163,6 +164,7 @@ impl Node {
     pub(super) fn friends_input(&mut self, input: FriendsInput) {
         match input {
             FriendsInput::Limits(limits) => {
+                self.desk.friends_open = limits.mode == FriendsMode::Open;
                 self.aid.pool.resize(limits.open_pool);
                 self.aid.limits = limits;
                 let all: Vec<FriendId> = self.aid.friends.keys().copied().collect();
@@ -172,6 +174,7 @@ impl Node {
                 }
             }
             FriendsInput::Reach(addrs) => self.aid.reach = addrs,
+            FriendsInput::Stood(conn) => self.session_stood(conn),
             FriendsInput::Friend(id, fact) => self.friend_fact(id, fact),
             FriendsInput::Rpc(master, powers) => {
                 self.aid.rpc.insert(master, powers);
@@ -292,6 +295,7 @@ impl Node {
         if let Some(swarm) = self.swarms.get_mut(id) {
             swarm.aid.links.insert(conn, friend);
             swarm.top_up(&mut self.desk, conn);
+            swarm.consider_listing(&mut self.desk, conn);
         }
     }
 

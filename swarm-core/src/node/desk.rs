@@ -1,6 +1,6 @@
 //! What all decisions share: the moment, the limits, the stock, the line, the outgoing orders.
 
-use crate::io::friends::{FriendDefence, FriendId, FriendsNote, FriendsOutput};
+use crate::io::friends::{FriendDefence, FriendId, FriendsMode, FriendsNote, FriendsOutput};
 use crate::io::{ConnId, Note, Order, Output, SwarmId};
 use crate::params::{Ablation, Params};
 use crate::peer::Meter;
@@ -76,12 +76,15 @@ pub(crate) struct Desk {
     pub(crate) gone_guests: Vec<(ConnId, u64)>,
     pub(crate) slave_key: u64,
     pub(crate) masters_configured: bool,
+    /// `friends.mode` is open.
+    pub(crate) friends_open: bool,
 }
 
 impl Desk {
     pub(crate) fn new(params: Params, seed: u64) -> Self {
         Self {
             now: Timestamp::ZERO,
+            friends_open: params.friends.mode == FriendsMode::Open,
             params,
             out: VecDeque::new(),
             rng: Rng::new(seed),

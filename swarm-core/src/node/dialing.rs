@@ -3,7 +3,7 @@
 use crate::io::{ConnId, Defence, LeaveReason, MasterId, Note, Order, Output, PeerSource};
 use crate::node::desk::Desk;
 use crate::peer::Class;
-use crate::policy::dial;
+use crate::policy::{dial, rendezvous};
 use crate::swarm::{Address, Standing, Swarm};
 use core::time::Duration;
 use std::net::SocketAddr;
@@ -55,7 +55,12 @@ impl Swarm {
             .values()
             .filter(|known| known.dialling.is_some())
             .count();
-        let sought = dial::SOUGHT.saturating_sub(self.peers.len() + under_way);
+        let sought = if self.meets() {
+            rendezvous::SOUGHT
+        } else {
+            dial::SOUGHT
+        };
+        let sought = sought.saturating_sub(self.peers.len() + under_way);
         let most = budget
             .min(sought)
             .min(dial::HALF_OPEN.saturating_sub(under_way));
@@ -67,7 +72,8 @@ impl Swarm {
                 && !known.ours
                 && known.next <= desk.now;
             let useful = known.source == PeerSource::User || !(no_seeds && known.seed);
-            free && useful && !self.banned.contains(&addr.ip()) && !masters.contains(addr)
+            let wanted = useful && !masters.contains(addr) && !self.is_stranger(desk, *addr);
+            free && wanted && !self.banned.contains(&addr.ip())
         };
         let mut ready: Vec<(PeerSource, bool, u64, SocketAddr)> = self
             .book
@@ -219,6 +225,7 @@ impl Swarm {
             desk.gone_guests.push((conn, peer.up.total));
         }
         self.aid.forget(conn);
+        self.forget_member(conn);
         self.master_conns.retain(|master| *master != conn);
         let lived = desk.now.since(peer.since);
         if let crate::io::Role::Master(id) = peer.role {
@@ -324,6 +331,7 @@ impl Swarm {
         for piece in pieces {
             self.retire(desk, piece);
         }
+        self.disband(desk);
         self.standing = Standing::Out;
         for known in self.book.values_mut() {
             known.dialling = None;

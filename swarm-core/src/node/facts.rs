@@ -12,7 +12,10 @@ impl Swarm {
     /// One fact of a connection that is known here. `Connected`, `Extended` and `Closed` are the node's business.
     pub(crate) fn conn_fact(&mut self, desk: &mut Desk, conn: ConnId, fact: ConnFact) {
         match fact {
-            ConnFact::Connected { .. } | ConnFact::Extended(_) | ConnFact::Closed(_) => {}
+            ConnFact::Connected { .. }
+            | ConnFact::Extended(_)
+            | ConnFact::Slave(_)
+            | ConnFact::Closed(_) => {}
             ConnFact::Bitfield(bytes) => {
                 if let Ok(set) = Bitfield::from_wire(&bytes, self.pieces()) {
                     self.has_set(desk, conn, set);

@@ -48,7 +48,7 @@ impl Swarm {
         };
         self.origins.iter().all(|origin| match origin {
             Origin::Master(id) => done(id) && self.pieces() > 0,
-            Origin::User | Origin::Feed(_) | Origin::Friend(_) => true,
+            Origin::User | Origin::Feed(_) | Origin::Friend(_) | Origin::Rendezvous => true,
         })
     }
 
@@ -67,6 +67,7 @@ impl Swarm {
             && (self.pinned
                 || self.hold == Hold::Kept
                 || by_friend
+                || self.meets()
                 || self.origins.contains(&Origin::User)
                 || (by_master && !self.masters_complete()))
     }
@@ -229,6 +230,7 @@ impl Node {
                 };
                 swarm.named(&mut self.desk, addrs, source);
             }
+            SwarmFact::Announced { from, at, stopped } => self.announced(id, from, at, stopped),
         }
         self.review();
         self.dial_all(Some(id));

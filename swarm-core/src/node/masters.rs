@@ -104,7 +104,7 @@ impl Swarm {
     }
 
     pub(crate) fn judge(&self, masters: &BTreeMap<MasterId, Master>, conn: ConnId) -> Verdict {
-        let Some(peer) = self.peers.get(&conn) else {
+        let Some(peer) = self.peers.get(&conn).filter(|_| !self.meets()) else {
             return Verdict::Peer;
         };
         let same = |other: &&Peer| {

@@ -157,6 +157,7 @@ impl Node {
             swarm.roll(seconds);
             swarm.tick(&mut self.desk, rechoke);
         }
+        self.tick_meetings();
         self.leave_poor();
         self.review();
         self.aid_tick();

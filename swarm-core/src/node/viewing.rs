@@ -65,6 +65,7 @@ fn swarm(swarm: &Swarm, now: Timestamp) -> SwarmView {
         pinned: swarm.pinned,
         private: swarm.private,
         kept: swarm.hold == Hold::Kept,
+        meeting: swarm.meeting_view(),
         total_pieces: swarm.layout.map(|layout| layout.piece_count),
         piece_length: swarm.layout.map(|layout| layout.piece_length),
         peers: count(swarm.peers.len()),

@@ -335,6 +335,7 @@ impl Sim {
             | Output::Scrape(_)
             | Output::WantPeers(_)
             | Output::Left(..)
+            | Output::Listed(..)
             | Output::Friends(_)
             | Output::Rates(_)
             | Output::Save(_)

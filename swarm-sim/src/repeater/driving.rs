@@ -106,9 +106,10 @@ impl World {
                 self.hand_out(node);
             }
             Output::Note(note) => self.noted(node, &note),
-            // No friends, and no month to count.
+            // No friends, no rendezvous, and no month to count.
             Output::Forget(_)
             | Output::Left(..)
+            | Output::Listed(..)
             | Output::Friends(_)
             | Output::Save(_)
             | Output::Allow(_) => {}

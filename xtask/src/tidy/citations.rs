@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::{Report, Source};
 
 /// The texts whose every MUST is cited.
-const COVERED: &[&str] = &["spec/identity.md", "spec/iou.md"];
+const COVERED: &[&str] = &["spec/identity.md", "spec/iou.md", "spec/rendezvous.md"];
 
 /// A text of the specification.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Instant;
 use friends_proto::message::{ByeReason, Message};
 use friends_proto::pair::Role;
 use friends_proto::session::{Stays, stays};
-use swarm_core::io::friends::{self as brain, FriendFact, FriendId};
+use swarm_core::io::friends::{self as brain, FriendFact, FriendId, FriendsInput};
 use swarm_core::policy::pool::NetworkTag;
 use swarm_core::policy::tit_for_tat::Nearness;
 
@@ -78,6 +78,9 @@ impl Desk {
             return;
         };
         let (id, link) = (met.friend, met.link.clone());
+        if let Some(conn) = link.conn {
+            self.input(FriendsInput::Stood(conn)).await;
+        }
         let Some(current) = self.people.get(&id).map(|person| person.current) else {
             return;
         };

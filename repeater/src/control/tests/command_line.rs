@@ -98,6 +98,15 @@ async fn slavectl_reads_what_the_daemon_says_and_a3_shows_nothing_raw() {
         (&["feeds"], &["https://feeds.example/rss", "failed"]),
         (&["master"], &["connected", "100 pieces"]),
         (&["cache"], &["75 %", "3.0 MiB"]),
+        (
+            &["rendezvous"],
+            &[
+                "host, joined",
+                "of them slaves: 3",
+                "17 that were no slaves",
+                "failed: ",
+            ],
+        ),
         (&["reload"], &["limits.upload"]),
     ] {
         assert_shows(&daemon, dir.path(), args, holds).await;
@@ -166,6 +175,47 @@ async fn slavectl_changes_things() {
     assert_eq!(*daemon.stub.changes.lock(), expected);
 }
 
+#[tokio::test]
+async fn slavectl_hosts_joins_and_leaves_a_rendezvous() {
+    let (daemon, dir) = (
+        served(Limits::default()).await,
+        tempfile::tempdir().expect("tempdir"),
+    );
+    let file = dir.path().join("a.torrent");
+    std::fs::write(&file, "d4:info").expect("write");
+    let made = dir.path().join("made.torrent");
+    let magnet = format!("magnet:?xt=urn:btih:{}", stub::HASH);
+    for args in [
+        &[
+            "rendezvous",
+            "host",
+            "our place",
+            "--listen",
+            "192.0.2.1:6969",
+            "-t",
+            "http://t/announce",
+            "-o",
+            made.to_str().expect("path"),
+        ][..],
+        &["rendezvous", "join", &magnet, "--peer", "127.0.0.1:6881"],
+        &["rendezvous", "join", file.to_str().expect("path")],
+        &["rendezvous", "leave", "0123"],
+    ] {
+        let ran = slavectl(&daemon, dir.path(), args).await;
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{args:?}");
+        assert!(!ran.out.is_empty());
+    }
+    assert_eq!(std::fs::read(&made).expect("written"), b"de");
+    let joined = format!("join Some({magnet:?}) None 1");
+    let expected = [
+        "host our place Some(\"192.0.2.1:6969\") 1",
+        &joined,
+        "join None Some(\"ZDQ6aW5mbw==\") 0",
+        "leave_rendezvous Some(\"0123\")",
+    ];
+    assert_eq!(*daemon.stub.changes.lock(), expected);
+}
+
 /// Arguments, exit status, and a part of what standard error says.
 const REFUSED: &[(&[&str], u8, &str)] = &[
     (
@@ -204,6 +254,22 @@ const REFUSED: &[(&[&str], u8, &str)] = &[
         &["torrent", "show", "/etc/passwd"],
         1,
         "error: /etc/passwd: not a torrent file",
+    ),
+    (
+        &["rendezvous", "host", "-o", "/dev/null"],
+        1,
+        "error: /dev/null: exists already\nhint: choose another name",
+    ),
+    (
+        &[
+            "rendezvous",
+            "host",
+            "--no-announce-url",
+            "--url",
+            "http://h/announce",
+        ],
+        2,
+        "--url",
     ),
     (&["nonsense"], 2, "nonsense"),
     (

@@ -82,7 +82,10 @@ impl Script {
                     .into_iter()
                     .for_each(|addr| self.out.push_back(Output::Dial(id, addr)));
             }
-            SwarmFact::Unnamed(_) | SwarmFact::Leave | SwarmFact::Scraped { .. } => {}
+            SwarmFact::Unnamed(_)
+            | SwarmFact::Leave
+            | SwarmFact::Scraped { .. }
+            | SwarmFact::Announced { .. } => {}
         }
     }
 
@@ -99,7 +102,7 @@ impl Script {
                 let have = match (layout, hold) {
                     (None, _) => Shown::Unknown,
                     (Some(_), Hold::Kept) => Shown::All,
-                    (Some(_), Hold::Cache) => Shown::None,
+                    (Some(_), Hold::Cache | Hold::None) => Shown::None,
                 };
                 self.order(
                     conn,
@@ -143,6 +146,7 @@ impl Script {
             }
             ConnFact::Closed(_) => drop(self.peers.remove(&conn)),
             ConnFact::Extended(_)
+            | ConnFact::Slave(_)
             | ConnFact::HaveNone
             | ConnFact::DontHave(_)
             | ConnFact::Interested(_)

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bt_wire::extension::{ExtendedHandshake, PexMessage};
 use bytes::Bytes;
+use friends_proto::recognition::Recognition;
+use swarm_core::io::ConnFact;
 use swarm_core::time::Timestamp;
 
 use super::Conn;
@@ -29,6 +31,14 @@ pub(super) fn talk(net: &Network, torrent: Option<&Torrent>, link: Link) -> Opti
     } else {
         None
     }
+}
+
+/// What their first extended handshake says of it: a slave speaks of friends, and shows a sound recognition field.
+//= spec/rendezvous.md#rv-stranger
+pub(super) fn slave(theirs: &ExtendedHandshake) -> Option<ConnFact> {
+    theirs.m.bs_friends?;
+    let field = Recognition::parse(theirs.bs_friends.as_deref()?)?;
+    Some(ConnFact::Slave(field.is_open()))
 }
 
 /// The sessions' time, on the brain's clock.

@@ -55,6 +55,7 @@ impl World {
             | Output::Rates(_)
             | Output::Save(_)
             | Output::Allow(_)
+            | Output::Listed(..)
             | Output::Note(_) => {}
         }
     }
