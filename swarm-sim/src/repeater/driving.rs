@@ -25,7 +25,8 @@ impl Repeater {
         let swarm = swarm_id(conn.swarm);
         let class = match role {
             Role::Master(_) => Class::Masters,
-            Role::Peer | Role::Guest(_) => Class::Swarm,
+            Role::Guest(_) => Class::Guests,
+            Role::Peer => Class::Swarm,
         };
         conn.guest = match role {
             Role::Guest(friend) => Some(friend.0),
@@ -121,6 +122,7 @@ impl World {
                 let repeater = self.repeater_mut(node);
                 repeater.tree.set_rate(now, rates.upload);
                 repeater.tree.set_master_share(rates.master_share);
+                repeater.tree.set_guest_share(rates.guest_share);
                 self.hand_out(node);
             }
             Output::Note(note) => self.noted(node, &note),
