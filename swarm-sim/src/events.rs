@@ -78,6 +78,12 @@ pub(crate) enum Event {
     Scraped(u32, u32),
     /// A tracker answers a repeater with peers.
     Named(u32, u32),
+    /// What was sent to a slave arrives.
+    Letter(u32),
+    /// A slave looks at its master's list of torrents.
+    MasterList(u32),
+    /// A slave looks at its master's peers in this swarm.
+    Witness(u32, u32),
     /// The one who knows all chooses a repeater's swarms.
     Oracle(u32),
     /// Time to write down where we are.

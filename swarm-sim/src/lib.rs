@@ -24,6 +24,6 @@ mod report;
 mod rng;
 mod world;
 
-pub use outcome::{Outcome, run};
+pub use outcome::{Outcome, SlavesOutcome, run};
 pub use plot::plot;
-pub use report::table;
+pub use report::{slaves_table, table};

@@ -6,6 +6,7 @@ use crate::bits::{self, Bits};
 use crate::events::{Block, Event, Msg, SECOND, Time};
 use crate::limiter::Outgoing;
 use crate::peer::Flow;
+use crate::plan::Kind;
 use crate::world::World;
 
 /// Bytes under way to one node that its line has not taken in yet: a window of TCP.
@@ -40,6 +41,8 @@ pub(crate) struct End {
     pub(crate) queued: bool,
     /// Sent to them, and not arrived.
     pub(crate) flying: u64,
+    /// Bytes from them.
+    pub(crate) got: u64,
     /// Bytes from and to them since the last choking round.
     pub(crate) got_round: u64,
     pub(crate) sent_round: u64,
@@ -51,6 +54,8 @@ pub(crate) struct End {
     pub(crate) optimistic_since: Time,
     /// A repeater's own number of this connection.
     pub(crate) conn: u32,
+    /// Until when a crowd's line to them is busy.
+    pub(crate) busy: Time,
 }
 
 impl End {
@@ -70,6 +75,7 @@ impl End {
             out: Outgoing::default(),
             queued: false,
             flying: 0,
+            got: 0,
             got_round: 0,
             sent_round: 0,
             sent_slot: 0,
@@ -77,6 +83,7 @@ impl End {
             optimistic: false,
             optimistic_since: 0,
             conn: 0,
+            busy: 0,
         }
     }
 }
@@ -198,12 +205,37 @@ impl World {
             return;
         }
         let node = at.node;
+        if self.peers[node as usize].kind == Kind::Crowd {
+            return self.crowd_gives(end);
+        }
+        let at = &mut self.ends[end as usize];
         if self.peers[node as usize].limiter.is_some() {
             return self.push_out(end);
         }
         at.queued = true;
         self.peers[node as usize].up.turn.push_back(end);
         self.send_next(node);
+    }
+
+    /// A crowd gives each connection a line of its own, with one block on it and one waiting.
+    fn crowd_gives(&mut self, end: u32) {
+        let now = self.events.now;
+        loop {
+            let at = &mut self.ends[end as usize];
+            if at.flying >= 2 * at.unit {
+                return;
+            }
+            let (node, busy) = (at.node as usize, at.busy.max(now));
+            let Some(block) = at.requests.pop_front() else {
+                return;
+            };
+            let bytes = self.block_len(end ^ 1, block);
+            let peer = &mut self.peers[node];
+            peer.sent += bytes;
+            let left = busy + bytes * SECOND / peer.up.rate.max(1);
+            self.ends[end as usize].busy = left;
+            self.deliver(end, left, bytes, Msg::Data(block));
+        }
     }
 
     /// The line's next block, if it is free.
@@ -238,7 +270,7 @@ impl World {
         };
         if self.ends[end as usize].open {
             let bytes = self.block_len(end ^ 1, block);
-            let poison = self.peers[node as usize].kind == crate::plan::Kind::Poisoner;
+            let poison = self.peers[node as usize].kind == Kind::Poisoner;
             let msg = if poison {
                 Msg::Poison(block)
             } else {

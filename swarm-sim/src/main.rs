@@ -20,7 +20,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Parser;
 use swarm_sim::plan::{Case, load};
-use swarm_sim::{Outcome, plot, run, table};
+use swarm_sim::{Outcome, plot, run, slaves_table, table};
 
 /// Plays a plan of virtual swarms with our own brain among ordinary peers.
 #[derive(Debug, Parser)]
@@ -72,7 +72,11 @@ fn play(args: &Args) -> anyhow::Result<()> {
     };
     println!("{}: {}", plan.name, plan.about);
     let outcomes = play_all(&cases, args)?;
-    let table = table(&outcomes);
+    let mut table = table(&outcomes);
+    let slaves = slaves_table(&outcomes);
+    if !slaves.is_empty() {
+        write!(table, "\n{slaves}")?;
+    }
     println!("\n{table}");
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder)?;

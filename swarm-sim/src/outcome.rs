@@ -1,7 +1,10 @@
 //! What came of a run.
 
+mod aid;
+
 use serde::Serialize;
 
+pub use self::aid::SlavesOutcome;
 use crate::events::{SECOND, Time};
 use crate::peer::Peer;
 use crate::plan::Case;
@@ -75,6 +78,9 @@ pub struct Outcome {
     pub swarms: Vec<(String, u64, u64)>,
     /// Of each group of peers its name, bytes sent and received, and the mean time to completion of those complete.
     pub groups: Vec<(String, u64, u64, Option<f64>)>,
+    /// Of each make of slaves, what became of its masters and of help between friends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slaves: Vec<SlavesOutcome>,
     #[serde(skip)]
     pub(crate) curve: Vec<(f64, f64, f64, f64)>,
 }
@@ -161,6 +167,7 @@ fn outcome(world: &World, case: &Case, seed: u64) -> Outcome {
             .unwrap_or(0),
         swarms: by_swarm(world),
         groups: by_group(world),
+        slaves: aid::by_make(world),
         curve: curve(world, &leechers),
     }
 }
@@ -195,14 +202,17 @@ fn sent(world: &World, leechers: bool) -> u64 {
 }
 
 fn by_swarm(world: &World) -> Vec<(String, u64, u64)> {
-    if world.swarms.len() < 2 {
+    if world.swarms.len() < 2 || world.plan.repeater.is_none() {
         return Vec::new();
     }
-    let of = |swarm: usize| {
-        let sums = world.repeaters.iter().map(|r| r.by_swarm[swarm]);
+    let of = |swarm: u32| {
+        let sums = world
+            .repeaters
+            .iter()
+            .filter_map(|r| r.by_swarm.get(&swarm));
         sums.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     };
-    let named = world.swarms.iter().enumerate();
+    let named = (0u32..).zip(&world.swarms);
     named
         .map(|(at, swarm)| (swarm.name.clone(), of(at).0, of(at).1))
         .collect()

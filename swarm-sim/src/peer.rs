@@ -131,7 +131,7 @@ impl Peer {
     /// Whether it gives what it is asked for, right or wrong.
     pub(crate) fn gives(&self) -> bool {
         match self.kind {
-            Kind::Seed | Kind::Leecher | Kind::Poisoner => self.up.rate > 0,
+            Kind::Seed | Kind::Crowd | Kind::Leecher | Kind::Poisoner => self.up.rate > 0,
             Kind::FreeRider | Kind::Braggart | Kind::Tease => false,
         }
     }

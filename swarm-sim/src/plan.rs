@@ -2,6 +2,7 @@
 
 mod cases;
 mod quantity;
+mod slaves;
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,7 @@ use swarm_core::params::Ablation;
 
 pub use self::cases::{Case, PlanError, load};
 use self::quantity::{bytes, maybe_bytes};
+pub use self::slaves::{Conduct, FriendsPlan, Meeting, SlavePlan};
 
 /// One scene: swarms, their peers, and the repeaters.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,8 +45,17 @@ pub struct Plan {
     pub connection_s: Option<f64>,
     /// The swarms.
     pub swarm: Vec<SwarmPlan>,
-    /// Our own nodes.
+    /// Between two looks at where the run stands, seconds.
+    #[serde(default = "half")]
+    pub sample_s: f64,
+    /// Our own nodes, where they are free repeaters.
     pub repeater: Option<RepeaterPlan>,
+    /// Our own nodes, where they have masters or friends.
+    #[serde(default)]
+    pub slave: Vec<SlavePlan>,
+    /// How friends help each other.
+    #[serde(default)]
+    pub friends: FriendsPlan,
 }
 
 /// One swarm, or several of the same make.
@@ -119,6 +130,8 @@ pub struct Group {
 pub enum Kind {
     /// Has everything and gives.
     Seed,
+    /// A whole swarm in one peer: has everything, and gives every connection its `up` for itself.
+    Crowd,
     /// Wants everything and gives what it has.
     Leecher,
     /// Wants everything and gives nothing.
@@ -182,6 +195,10 @@ pub struct RepeaterPlan {
     pub oracle: bool,
     /// Scrapes of swarms whose name begins so claim this many leechers more than there are.
     pub fake_scrape: Option<(String, u32)>,
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 fn yes() -> bool {

@@ -3,10 +3,13 @@
 mod cache;
 mod conn;
 mod driving;
+mod friends;
+mod ledger;
 mod line;
 mod oracle;
+mod slave;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use swarm_core::bucket::{Class, Tree};
@@ -17,6 +20,8 @@ use swarm_core::time::Timestamp;
 
 use self::cache::Cache;
 pub(crate) use self::conn::Conn;
+pub(crate) use self::friends::Letter;
+pub(crate) use self::slave::Slave;
 use crate::events::{Event, SECOND, Time};
 use crate::rng::mix;
 use crate::world::World;
@@ -42,7 +47,7 @@ pub(crate) struct Repeater {
     /// Connections to look at.
     pub(crate) dirty: Vec<u32>,
     /// Swarms that it is in.
-    pub(crate) joined: Vec<bool>,
+    pub(crate) joined: BTreeSet<u32>,
     pub(crate) here: bool,
     /// Until when what goes up keeps the line busy.
     pub(crate) up_busy: Time,
@@ -54,7 +59,7 @@ pub(crate) struct Repeater {
     /// Payload bytes given and taken, in all and for each swarm.
     pub(crate) sent: u64,
     pub(crate) got: u64,
-    pub(crate) by_swarm: Vec<(u64, u64)>,
+    pub(crate) by_swarm: BTreeMap<u32, (u64, u64)>,
     pub(crate) wasted: u64,
     /// Swarms joined and left, addresses banned.
     pub(crate) joins: u32,
@@ -63,6 +68,40 @@ pub(crate) struct Repeater {
     /// At the moments when pieces became ours: leechers that had them, that had all of them under way from others, and
     /// that could ask us.
     pub(crate) fate: [u64; 3],
+    /// What makes it a slave, if it is one.
+    pub(crate) slave: Option<Box<Slave>>,
+}
+
+impl Repeater {
+    fn new(params: Params, brain: u64) -> Self {
+        let (cache, up) = (params.limits.cache, params.limits.upload);
+        let down = params.limits.download;
+        Self {
+            node: Node::new(params, brain),
+            conns: Vec::new(),
+            cache: Cache::new(cache),
+            tree: Tree::new(up, 0.5),
+            inputs: VecDeque::new(),
+            dirty: Vec::new(),
+            joined: BTreeSet::new(),
+            here: false,
+            up_busy: 0,
+            up_rate: up.unwrap_or(0),
+            down_rate: down.unwrap_or(0),
+            down_busy: 0,
+            timer: None,
+            line_timer: None,
+            sent: 0,
+            got: 0,
+            by_swarm: BTreeMap::new(),
+            wasted: 0,
+            joins: 0,
+            leaves: 0,
+            bans: 0,
+            fate: [0; 3],
+            slave: None,
+        }
+    }
 }
 
 pub(crate) fn class() -> Class {
@@ -98,9 +137,13 @@ pub(crate) fn allowed_fast(network: u32, swarm: u32, pieces: u32) -> impl Iterat
     (0..ALLOWED_FAST).map(move |at| (mix(seed ^ at) % u64::from(pieces.max(1))) as u32)
 }
 
-/// The peer id of a node.
-pub(crate) fn peer_id(node: u32) -> [u8; 20] {
-    let mut id = *b"-VP0001-000000000000";
+/// The peer id of a node, one of ours or another.
+pub(crate) fn peer_id(node: u32, ours: bool) -> [u8; 20] {
+    let mut id = if ours {
+        *b"-BS0100-000000000000"
+    } else {
+        *b"-VP0001-000000000000"
+    };
     id[16..].copy_from_slice(&node.to_be_bytes());
     id
 }
@@ -132,33 +175,10 @@ impl World {
             repeat: true,
             max_swarms: plan.max_swarms,
         };
-        let mut params = Params::new(limits, peer_id(id));
+        let mut params = Params::new(limits, peer_id(id, true));
         params.off = plan.off;
         let brain = mix(seed.wrapping_add(u64::from(number) << 32));
-        self.repeaters.push(Repeater {
-            node: Node::new(params, brain),
-            conns: Vec::new(),
-            cache: Cache::new(plan.cache),
-            tree: Tree::new(Some(plan.up), 0.5),
-            inputs: VecDeque::new(),
-            dirty: Vec::new(),
-            joined: vec![false; self.swarms.len()],
-            here: false,
-            up_busy: 0,
-            up_rate: plan.up,
-            down_rate: plan.down.unwrap_or(0),
-            down_busy: 0,
-            timer: None,
-            line_timer: None,
-            sent: 0,
-            got: 0,
-            by_swarm: vec![(0, 0); self.swarms.len()],
-            wasted: 0,
-            joins: 0,
-            leaves: 0,
-            bans: 0,
-            fate: [0; 3],
-        });
+        self.repeaters.push(Repeater::new(params, brain));
         let [from, to] = plan.joins;
         let at = from + (to - from) * self.rng.unit();
         self.events
@@ -174,6 +194,9 @@ impl World {
         let plan = self.plan.repeater.as_ref();
         let feed = plan.is_some_and(|plan| plan.feed);
         self.repeater_mut(node).here = true;
+        if self.repeater(node).slave.is_some() {
+            return self.slave_joins(node);
+        }
         if self.plan.repeater.as_ref().is_some_and(|plan| plan.oracle) {
             return self.ask_oracle(node);
         }
@@ -186,6 +209,17 @@ impl World {
 
     /// Tells a repeater of a swarm.
     fn introduce(&mut self, node: u32, swarm: u32, feed: bool) {
+        let origin = if feed {
+            Origin::Feed("virtual".into())
+        } else {
+            Origin::User
+        };
+        let known = self.known(swarm, origin);
+        self.repeater_mut(node).inputs.push_back(known);
+    }
+
+    /// What a node is told of a swarm.
+    fn known(&self, swarm: u32, origin: Origin) -> Input {
         let at = &self.swarms[swarm as usize];
         let mut info_hash = [0; 20];
         info_hash[..4].copy_from_slice(&swarm.to_be_bytes());
@@ -198,16 +232,10 @@ impl World {
             }),
             private: false,
             hold: Hold::Cache,
-            origin: if feed {
-                Origin::Feed("virtual".into())
-            } else {
-                Origin::User
-            },
+            origin,
             pinned: false,
         };
-        self.repeater_mut(node)
-            .inputs
-            .push_back(Input::Swarm(swarm_id(swarm), known));
+        Input::Swarm(swarm_id(swarm), known)
     }
 
     /// Where the plan has peers dial the repeater, they do so one after the other.
@@ -264,7 +292,7 @@ impl World {
 
     /// A tracker names peers.
     pub(crate) fn named(&mut self, node: u32, swarm: u32) {
-        if !self.repeater(node).joined[swarm as usize] {
+        if !self.repeater(node).joined.contains(&swarm) {
             return;
         }
         let named = self.named_by_tracker(swarm, node, NUMWANT);
@@ -288,7 +316,7 @@ impl World {
     /// Whether a repeater would let somebody in.
     pub(crate) fn repeater_accepts(&self, node: u32, swarm: u32) -> bool {
         let repeater = self.repeater(node);
-        repeater.here && repeater.joined[swarm as usize]
+        repeater.here && repeater.joined.contains(&swarm)
     }
 
     /// The end of a dial that the node asked for.

@@ -2,7 +2,7 @@
 
 use core::fmt::Write;
 
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, SlavesOutcome};
 
 /// A column: its heading, its value, and the digits after the point.
 type Column = (&'static str, fn(&Outcome) -> Option<f64>, usize);
@@ -32,6 +32,68 @@ const COLUMNS: &[Column] = &[
         1,
     ),
 ];
+
+/// A column of the slaves' table.
+type SlavesColumn = (&'static str, fn(&SlavesOutcome) -> Option<f64>, usize);
+
+const SLAVES_COLUMNS: &[SlavesColumn] = &[
+    ("wanted", |s| Some(s.wanted.into()), 0),
+    ("complete", |s| Some(s.complete.into()), 0),
+    ("master s", |s| s.mean_s, 1),
+    ("KiB/s", |s| Some(s.rate? / 1_024.0), 1),
+    ("bound KiB/s", |s| Some(s.bound_rate? / 1_024.0), 1),
+    ("of it %", |s| Some(s.rate? / s.bound_rate? * 100.0), 0),
+    ("gave MiB", |s| some_mib(s.gave), 2),
+    ("signed for MiB", |s| some_mib(s.signed), 2),
+    ("had MiB", |s| some_mib(s.had), 2),
+    ("signed MiB", |s| some_mib(s.owe), 2),
+    ("most of a pair MiB", |s| some_mib(s.most_had), 2),
+    ("most of a helper MiB", |s| some_mib(s.most_from_one), 2),
+    ("last had h", |s| Some(s.last_had_s? / 3_600.0), 2),
+    ("keys", |s| (s.keys > 0).then(|| s.keys.into()), 0),
+];
+
+fn some_mib(bytes: u64) -> Option<f64> {
+    (bytes > 0).then_some(bytes as f64 / MIB)
+}
+
+/// A Markdown table with a line for each case and make of slaves, if there are any: medians, and least and most.
+#[must_use]
+pub fn slaves_table(outcomes: &[Outcome]) -> String {
+    let mut rows: Vec<(&str, &str)> = Vec::new();
+    for outcome in outcomes {
+        for slaves in &outcome.slaves {
+            let row = (outcome.case.as_str(), slaves.name.as_str());
+            if !rows.contains(&row) {
+                rows.push(row);
+            }
+        }
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("| case | slaves |");
+    for (name, _, _) in SLAVES_COLUMNS {
+        let _ = write!(text, " {name} |");
+    }
+    text.push_str("\n| --- |");
+    text.push_str(&" --- |".repeat(SLAVES_COLUMNS.len() + 1));
+    text.push('\n');
+    for (case, name) in rows {
+        let of_case = outcomes.iter().filter(|o| o.case == case);
+        let runs: Vec<&SlavesOutcome> = of_case
+            .flat_map(|outcome| &outcome.slaves)
+            .filter(|slaves| slaves.name == name)
+            .collect();
+        let _ = write!(text, "| {case} | {name} |");
+        for (_, value, digits) in SLAVES_COLUMNS {
+            let values = runs.iter().filter_map(|run| value(run)).collect();
+            let _ = write!(text, " {} |", spread(values, *digits));
+        }
+        text.push('\n');
+    }
+    text
+}
 
 /// A Markdown table with a line for each case: medians, and least and most where they differ.
 #[must_use]

@@ -1,5 +1,7 @@
 //! Everything there is in a run, and what happens in it.
 
+use std::collections::BTreeMap;
+
 use bt_wire::layout::Layout;
 
 use crate::bits;
@@ -8,11 +10,9 @@ use crate::limiter::Limiter;
 use crate::link::End;
 use crate::peer::{Habits, Peer, Uplink};
 use crate::plan::{Group, Kind, Plan, SwarmPlan};
-use crate::repeater::{Repeater, allowed_fast};
+use crate::repeater::{Letter, Repeater, allowed_fast};
 use crate::rng::Rng;
 
-/// Between two looks at where we are.
-const SAMPLE: Time = SECOND / 2;
 /// A peer that lost a connection asks the tracker for others so much later.
 const REANNOUNCE: Time = 60 * SECOND;
 /// Connections to others that a peer accepts over what it seeks.
@@ -94,6 +94,13 @@ pub(crate) struct World {
     pub(crate) peers: Vec<Peer>,
     pub(crate) repeaters: Vec<Repeater>,
     pub(crate) ends: Vec<End>,
+    /// The node of each key that slaves show to each other.
+    pub(crate) keys: Vec<u32>,
+    /// The slaves of each peer that is a master.
+    pub(crate) owners: BTreeMap<u32, Vec<u32>>,
+    /// What is under way between slaves, and to whom.
+    pub(crate) letters: BTreeMap<u32, (u32, Letter)>,
+    pub(crate) letters_sent: u32,
     pub(crate) samples: Vec<Sample>,
     pub(crate) plan: Plan,
     /// Swarm plan of each swarm.
@@ -101,6 +108,7 @@ pub(crate) struct World {
     pub(crate) scratch: Vec<crate::events::Block>,
     pub(crate) spare: Vec<Vec<u32>>,
     limit: Time,
+    sample: Time,
 }
 
 impl World {
@@ -121,12 +129,17 @@ impl World {
             peers: Vec::new(),
             repeaters: Vec::new(),
             ends: Vec::new(),
+            keys: Vec::new(),
+            owners: BTreeMap::new(),
+            letters: BTreeMap::new(),
+            letters_sent: 0,
             samples: Vec::new(),
             plan: plan.clone(),
             made_by: Vec::new(),
             scratch: Vec::new(),
             spare: Vec::new(),
             limit: micros(plan.seconds),
+            sample: micros(plan.sample_s).max(1),
         };
         for (make, swarm) in plan.swarm.iter().enumerate() {
             for number in 1..=swarm.count {
@@ -141,7 +154,8 @@ impl World {
         for number in 0..repeaters {
             world.add_repeater(seed, number);
         }
-        world.events.after(SAMPLE, Event::Sample);
+        world.add_slaves(seed);
+        world.events.after(world.sample, Event::Sample);
         Ok(world)
     }
 
@@ -191,7 +205,7 @@ impl World {
                 if self.over() {
                     break;
                 }
-                self.events.after(SAMPLE, Event::Sample);
+                self.events.after(self.sample, Event::Sample);
             }
             self.happen(event);
         }
@@ -244,6 +258,9 @@ impl World {
             Event::Conn(node, conn) => self.conn_wakes(node, conn),
             Event::Scraped(node, swarm) => self.scraped(node, swarm),
             Event::Named(node, swarm) => self.named(node, swarm),
+            Event::Letter(number) => self.letter(number),
+            Event::MasterList(node) => self.master_list(node),
+            Event::Witness(node, swarm) => self.witness(node, swarm),
             Event::Oracle(node) => self.ask_oracle(node),
             Event::Sample => {}
         }
@@ -277,19 +294,23 @@ impl World {
         peer.next_round = now + SECOND / 2 + Time::from(self.rng.below(1_000_000));
         peer.next_optimistic = peer.next_round;
         let next = peer.next_round;
-        self.events.at(next, Event::Rechoke(node));
+        // A crowd chokes nobody.
+        if kind != Kind::Crowd {
+            self.events.at(next, Event::Rechoke(node));
+        }
         let life = self.plan.swarm[self.made_by[swarm as usize]].group[group].life_s;
         if let Some(mean) = life {
             let life = self.rng.exponential(mean) * SECOND as f64;
             self.events.after(life as Time, Event::Leave(node));
         }
-        if kind == Kind::Seed && self.peers[node as usize].gives() {
+        if matches!(kind, Kind::Seed | Kind::Crowd) && self.peers[node as usize].gives() {
             self.peers[node as usize].done = Some(now);
         }
         for other in self.named_by_tracker(swarm, node, sought) {
             self.try_connect(node, other, swarm);
         }
         self.swarms[swarm as usize].members.push(node);
+        self.list_changes(node);
     }
 
     /// Some members of a swarm, at random, without one.
@@ -345,6 +366,7 @@ impl World {
             self.disconnect(end, node);
         }
         self.swarms[swarm].members.retain(|member| *member != node);
+        self.list_changes(node);
     }
 
     /// A peer has everything.
@@ -381,7 +403,10 @@ impl World {
 }
 
 fn newcomer(plan: &Group, swarm: u32, pieces: u32) -> Peer {
-    let whole = matches!(plan.kind, Kind::Seed | Kind::Braggart | Kind::Poisoner);
+    let whole = matches!(
+        plan.kind,
+        Kind::Seed | Kind::Crowd | Kind::Braggart | Kind::Poisoner
+    );
     let have = if whole {
         bits::full(pieces)
     } else {
@@ -393,7 +418,11 @@ fn newcomer(plan: &Group, swarm: u32, pieces: u32) -> Peer {
         kind: plan.kind,
         counted: plan.counted,
         habits: Habits::of(plan.client),
-        slots: plan.slots,
+        slots: if plan.kind == Kind::Crowd {
+            u32::MAX
+        } else {
+            plan.slots
+        },
         sought: plan.peers,
         here: false,
         came: 0,

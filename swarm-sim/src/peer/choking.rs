@@ -5,6 +5,7 @@
 use core::cmp::Reverse;
 
 use crate::events::{Event, Msg, SECOND, Time};
+use crate::plan::Kind;
 use crate::world::World;
 
 /// Pieces after which a seed lets another have the slot (`seeding_piece_quota`), and the least time of a slot.
@@ -73,7 +74,7 @@ impl World {
     pub(crate) fn round_soon(&mut self, node: u32) {
         let peer = &mut self.peers[node as usize];
         let soon = self.events.now + SECOND;
-        if peer.here && peer.next_round > soon {
+        if peer.here && peer.kind != Kind::Crowd && peer.next_round > soon {
             peer.next_round = soon;
             self.events.at(soon, Event::Rechoke(node));
         }

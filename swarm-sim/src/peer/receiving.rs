@@ -45,6 +45,7 @@ impl World {
         self.landed(end, bytes);
         let at = &mut self.ends[end as usize];
         let node = at.node as usize;
+        at.got += bytes;
         at.got_round += bytes;
         at.flow.received(now, bytes, at.unit);
         let place = at.flow.asked.iter().position(|asked| *asked == block);

@@ -116,7 +116,10 @@ fn check(plan: &Plan) -> Result<(), PlanError> {
             return fail(format!("{name}: pieces are 64 MiB at most"));
         }
         for group in &swarm.group {
-            let gives = matches!(group.kind, super::Kind::Seed | super::Kind::Leecher);
+            let gives = matches!(
+                group.kind,
+                super::Kind::Seed | super::Kind::Crowd | super::Kind::Leecher
+            );
             if gives && group.up == 0 {
                 return fail(format!(
                     "{name}, {}: who gives has a line; make it a free-rider",
@@ -128,7 +131,7 @@ fn check(plan: &Plan) -> Result<(), PlanError> {
     if plan.repeater.as_ref().is_some_and(|r| r.up == 0) {
         return fail("repeater: it has a line".into());
     }
-    Ok(())
+    super::slaves::check(plan).map_or(Ok(()), fail)
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bt_wire::extension::{ExtendedHandshake, ExtensionIds, HANDSHAKE, LT_DONTHAVE, LtDontHave};
+use bt_wire::extension::{
+    ExtendedHandshake, ExtensionIds, HANDSHAKE, LT_DONTHAVE, LtDontHave, UT_PEX,
+};
 use bt_wire::layout::BLOCK;
 use bt_wire::message::{BlockRef, Message};
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use super::cache::Arrival;
 use super::{address, class, peer_id, swarm_id};
 use crate::bits;
 use crate::events::{Block, Event, Msg, Time};
+use crate::plan::Meeting;
 use crate::world::World;
 
 /// One connection.
@@ -31,6 +34,8 @@ pub(crate) struct Conn {
     /// Bytes that went out of blocks longer than 16 KiB.
     pub(crate) parts: BTreeMap<u32, u64>,
     pub(crate) dirty: bool,
+    /// Whose help it is, by the friend's key, where help goes this way.
+    pub(crate) guest: Option<u32>,
 }
 
 impl World {
@@ -43,7 +48,7 @@ impl World {
             layout: Some(self.swarms[swarm as usize].layout),
             fast: true,
             extended: true,
-            hello: hello(true, None),
+            hello: hello(true, None, false),
             limits: SessionLimits::default(),
         };
         let mut session = Session::new(cfg, now);
@@ -51,7 +56,7 @@ impl World {
             swarm: swarm_id(swarm),
             addr: address(other),
             incoming,
-            peer_id: peer_id(other),
+            peer_id: peer_id(other, self.is_repeater(other)),
             fast: true,
             extended: true,
         };
@@ -75,16 +80,20 @@ impl World {
             wake: None,
             parts: BTreeMap::new(),
             dirty: true,
+            guest: None,
         })));
         repeater.dirty.push(id);
         self.ends[end as usize].conn = id;
+        if self.is_repeater(other) {
+            self.recognise(node, other, id);
+        }
         self.events.after(0, Event::Timer(node));
     }
 
     /// What a node says first.
     fn introduction(&self, node: u32, allowed: Vec<u32>) -> Vec<Message> {
         if self.is_repeater(node) {
-            return vec![extended(&hello(true, None)), Message::HaveNone];
+            return vec![extended(&hello(true, None, false)), Message::HaveNone];
         }
         let peer = &self.peers[node as usize];
         let pieces = self.swarms[peer.swarm as usize].pieces;
@@ -94,7 +103,8 @@ impl World {
             _ => Message::Bitfield(bits::to_wire(&peer.have, pieces).into()),
         };
         let habits = peer.habits;
-        let hello = extended(&hello(habits.donthave, Some(habits.reqq)));
+        let pex = self.plan.friends.meeting == Meeting::Introduced;
+        let hello = extended(&hello(habits.donthave, Some(habits.reqq), pex));
         let allowed = allowed.into_iter().map(Message::AllowedFast);
         [hello, set].into_iter().chain(allowed).collect()
     }
@@ -199,7 +209,7 @@ impl World {
         };
         let repeater = self.repeater_mut(node);
         repeater.got += bytes;
-        repeater.by_swarm[swarm as usize].1 += bytes;
+        repeater.by_swarm.entry(swarm).or_default().1 += bytes;
         let Some(conn) = repeater.conns[id as usize].as_mut() else {
             return;
         };
@@ -221,9 +231,10 @@ impl World {
     }
 }
 
-fn hello(donthave: bool, reqq: Option<u32>) -> ExtendedHandshake {
+fn hello(donthave: bool, reqq: Option<u32>, pex: bool) -> ExtendedHandshake {
     ExtendedHandshake {
         m: ExtensionIds {
+            ut_pex: pex.then_some(UT_PEX),
             lt_donthave: donthave.then_some(LT_DONTHAVE),
             ..ExtensionIds::default()
         },

@@ -1,6 +1,7 @@
 //! The driver: inputs to the node, its outputs carried out, as the daemon does it.
 
-use swarm_core::io::{ConnFact, ConnId, Fetch, Input, LeaseEnd, Order, Output, PieceFact};
+use swarm_core::bucket::Class;
+use swarm_core::io::{ConnFact, ConnId, Fetch, Input, LeaseEnd, Order, Output, PieceFact, Role};
 
 use super::{Repeater, node_at, swarm_id};
 use crate::events::{Event, Time};
@@ -14,6 +15,24 @@ impl Repeater {
         {
             self.dirty.push(id);
         }
+    }
+
+    /// What a connection is to the node decides what part of the line it has.
+    fn takes_for(&mut self, id: u32, role: Role) {
+        let Some(conn) = self.conns[id as usize].as_mut() else {
+            return;
+        };
+        let swarm = swarm_id(conn.swarm);
+        let class = match role {
+            Role::Master(_) => Class::Masters,
+            Role::Guest(_) => Class::Guests,
+            Role::Peer => Class::Swarm,
+        };
+        conn.guest = match role {
+            Role::Guest(friend) => Some(friend.0),
+            Role::Master(_) | Role::Peer => None,
+        };
+        self.tree.insert(ConnId(id.into()), class, swarm);
     }
 
     fn obey(&mut self, now: swarm_core::time::Timestamp, id: u32, order: Order) {
@@ -77,13 +96,13 @@ impl World {
             },
             Output::Join(swarm) => {
                 let swarm = swarm.0 - 1;
-                self.repeater_mut(node).joined[swarm as usize] = true;
+                self.repeater_mut(node).joined.insert(swarm);
                 self.swarms[swarm as usize].members.push(node);
                 self.ask_for_peers(node, swarm);
             }
             Output::Leave(swarm) => {
                 let swarm = swarm.0 - 1;
-                self.repeater_mut(node).joined[swarm as usize] = false;
+                self.repeater_mut(node).joined.remove(&swarm);
                 let members = &mut self.swarms[swarm as usize].members;
                 members.retain(|member| *member != node);
             }
@@ -103,14 +122,15 @@ impl World {
                 let repeater = self.repeater_mut(node);
                 repeater.tree.set_rate(now, rates.upload);
                 repeater.tree.set_master_share(rates.master_share);
+                repeater.tree.set_guest_share(rates.guest_share);
                 self.hand_out(node);
             }
             Output::Note(note) => self.noted(node, &note),
-            // No friends, no rendezvous, and no month to count.
+            Output::Friends(output) => self.carry_out_for_friends(node, output),
+            // No rendezvous, and no month to count.
             Output::Forget(_)
             | Output::Left(..)
             | Output::Listed(..)
-            | Output::Friends(_)
             | Output::Save(_)
             | Output::Allow(_) => {}
         }
@@ -131,9 +151,11 @@ impl World {
                 let end = at.end;
                 self.disconnect(end, node);
             }
-            other @ (Order::Hello { .. }
-            | Order::Role(_)
-            | Order::Unchoke(_)
+            Order::Hello { role, .. } | Order::Role(role) => {
+                repeater.takes_for(id, role);
+                repeater.obey(now, id, order);
+            }
+            other @ (Order::Unchoke(_)
             | Order::Interested(_)
             | Order::Announce(_)
             | Order::Withdraw(_)
@@ -209,10 +231,9 @@ impl World {
     /// Leechers of a swarm that have a piece, that have all of it under way, and that could ask for some of it.
     fn fate(&self, swarm: u32, piece: u32) -> [u64; 3] {
         let mut fate = [0; 3];
-        let leechers = self.peers.iter().filter(|peer| {
-            let in_it = peer.swarm == swarm && peer.here;
-            in_it && peer.kind == crate::plan::Kind::Leecher
-        });
+        let members = &self.swarms[swarm as usize].members;
+        let peers = members.iter().filter_map(|id| self.peers.get(*id as usize));
+        let leechers = peers.filter(|peer| peer.kind == crate::plan::Kind::Leecher);
         for peer in leechers {
             let at = if !peer.lacks(piece) {
                 0

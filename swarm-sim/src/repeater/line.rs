@@ -147,12 +147,16 @@ impl World {
         let bytes = u64::from(block.length);
         let repeater = self.repeater_mut(node);
         repeater.sent += bytes;
-        repeater.by_swarm[swarm as usize].0 += bytes;
+        repeater.by_swarm.entry(swarm).or_default().0 += bytes;
         repeater.up_busy = repeater.up_busy.max(now) + bytes * SECOND / repeater.up_rate.max(1);
         let left = repeater.up_busy;
         let Some(conn) = repeater.conns[id as usize].as_mut() else {
             return;
         };
+        if let (Some(friend), Some(slave)) = (conn.guest, repeater.slave.as_mut()) {
+            let gave = slave.gave.entry(friend).or_default();
+            (gave.bytes, gave.last) = (gave.bytes + bytes, now);
+        }
         if whole > bytes {
             let key = asked.piece() << 12 | asked.index();
             let sent = conn.parts.entry(key).or_default();

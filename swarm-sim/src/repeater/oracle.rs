@@ -23,7 +23,7 @@ impl World {
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for (place, (saving, swarm)) in ranked.into_iter().enumerate() {
             let chosen = place < most && saving > 0.0;
-            let in_it = self.repeater(node).joined[swarm as usize];
+            let in_it = self.repeater(node).joined.contains(&swarm);
             if chosen && !in_it {
                 self.introduce(node, swarm, false);
             } else if !chosen && in_it {
