@@ -13,8 +13,10 @@ mod facts;
 mod fetching;
 mod holding;
 mod joining;
+mod leases;
 mod limiting;
 mod masters;
+mod plans;
 mod ticking;
 mod viewing;
 

@@ -10,6 +10,7 @@ pub mod friend_dial;
 pub mod gate;
 pub mod help;
 pub mod interest;
+pub mod late;
 pub mod need;
 pub mod pick;
 pub mod piece_yield;

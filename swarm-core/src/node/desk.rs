@@ -1,8 +1,9 @@
 //! What all decisions share: the moment, the limits, the stock, the line, the outgoing orders.
 
+use crate::ablation::Facts;
 use crate::io::friends::{FriendDefence, FriendId, FriendsNote, FriendsOutput};
 use crate::io::{ConnId, Note, Order, Output, SwarmId};
-use crate::params::{Ablation, Params};
+use crate::params::Params;
 use crate::peer::Meter;
 use crate::policy::schedule;
 use crate::time::Timestamp;
@@ -156,9 +157,13 @@ impl Desk {
         }
     }
 
-    /// Whether this policy is switched off.
-    pub(crate) fn off(&self, policy: Ablation) -> bool {
-        self.params.off.contains(&policy)
+    /// The facts as a policy sees them: as they are, or, of one that is switched off, nothing to decide on.
+    pub(crate) fn seen<F: Facts>(&self, facts: F) -> F {
+        if self.params.off.contains(&F::POLICY) {
+            facts.dull()
+        } else {
+            facts
+        }
     }
 
     /// A permit of so many bytes can be taken now.

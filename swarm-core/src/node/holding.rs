@@ -2,7 +2,6 @@
 
 use crate::io::{ConnId, Defence, Note, Order, Output};
 use crate::node::desk::Desk;
-use crate::params::Ablation;
 use crate::peer::{Class, Tie, Told};
 use crate::policy::commitment::{self, CommitAge, CommitFacts};
 use crate::policy::evict::{self, EvictFacts, Purpose};
@@ -366,8 +365,7 @@ impl Swarm {
             lack: self.avail.lack(piece),
             idle: desk.now.since(active.touched),
         };
-        let cost = evict::cost(facts, purpose)?;
-        Some(if desk.off(Ablation::Evict) { 0.0 } else { cost })
+        evict::cost(desk.seen(facts), purpose)
     }
 
     /// The cheapest held pieces, at most so many; among equals those first that no HAVE is awaited for.

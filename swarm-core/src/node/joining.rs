@@ -3,9 +3,8 @@
 use crate::io::{Hold, LeaveReason, Note, Origin, Output, SwarmFact, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
-use crate::params::Ablation;
 use crate::peer::Class;
-use crate::policy::need::{self, NeedFacts, StayFacts};
+use crate::policy::need::{self, NeedFacts, RankFacts, StayFacts};
 use crate::swarm::{Avail, Standing, Swarm};
 use crate::view::NeedTerm;
 use bt_wire::layout::Layout;
@@ -262,12 +261,14 @@ impl Node {
 
     /// The ranking number of a swarm: its need (or the reverse, for the test that must fail).
     pub(crate) fn rank(&self, swarm: &Swarm) -> f64 {
-        if self.desk.off(Ablation::Need) {
-            1.0 / (f64::from(swarm.id.0) + 1.0)
-        } else if self.desk.params.invert_need {
-            1.0 / (swarm.need + 0.001)
+        let need = need::rank(self.desk.seen(RankFacts {
+            need: swarm.need,
+            place: swarm.id.0,
+        }));
+        if self.desk.params.invert_need {
+            1.0 / (need + 0.001)
         } else {
-            swarm.need
+            need
         }
     }
 
@@ -369,9 +370,6 @@ impl Node {
 
     /// Once a second: swarms that do not repay, or in which nobody wants anything, are left for a while.
     pub(crate) fn leave_poor(&mut self) {
-        if self.desk.off(Ablation::Leave) {
-            return;
-        }
         for swarm in self.swarms.values_mut() {
             let Standing::Joined(since) = swarm.standing else {
                 continue;
@@ -382,7 +380,7 @@ impl Node {
             if swarm.must_join() || swarm.master_demand() {
                 continue;
             }
-            if let Some(why) = need::leave(&swarm.stay_facts(&self.desk, since)) {
+            if let Some(why) = need::leave(&self.desk.seen(swarm.stay_facts(&self.desk, since))) {
                 swarm.leave_and_rest(&mut self.desk, why);
             }
         }

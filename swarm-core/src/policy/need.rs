@@ -117,6 +117,21 @@ pub fn score(facts: &NeedFacts) -> (f64, [NeedTerm; 5]) {
     (terms.iter().map(|term| term.weight).product(), terms)
 }
 
+/// One swarm among others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RankFacts {
+    /// Its need score.
+    pub need: f64,
+    /// Its place in the order of coming.
+    pub place: u32,
+}
+
+/// The number that swarms are ranked by: the need.
+#[must_use]
+pub fn rank(facts: RankFacts) -> f64 {
+    facts.need
+}
+
 /// What decides whether a joined swarm is worth staying in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StayFacts {

@@ -30,6 +30,26 @@ pub struct YieldFacts {
     pub holders: u32,
 }
 
+/// An absent piece that may be planned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PlanFacts {
+    /// Who has it and who lacks it.
+    pub piece: YieldFacts,
+    /// Downloaders in all.
+    pub downloaders: u32,
+    /// The swarm has taken something from us.
+    pub proven: bool,
+    /// Part that downloaders gain each second of what they lack, times the seconds until we have the piece.
+    pub wait: f64,
+}
+
+/// What a piece is worth, in copies; `None`: not a fetch.
+#[must_use]
+pub fn worth(facts: &PlanFacts) -> Option<f64> {
+    let copies = on_arrival(copies(facts.piece), facts.wait);
+    (copies >= threshold(facts.downloaders, facts.proven)).then_some(copies)
+}
+
 /// Expected uploads, in copies of the piece.
 #[must_use]
 pub fn copies(facts: YieldFacts) -> f64 {
@@ -37,11 +57,10 @@ pub fn copies(facts: YieldFacts) -> f64 {
         / (1.0 + SEED * f64::from(facts.seeds) + HOLDER * f64::from(facts.holders))
 }
 
-/// What is left of a yield when the piece arrives only after so many seconds: downloaders gain `hazard` of what they
-/// lack each second, from others. That is e⁻ˣ of it, x = hazard × seconds, by the first terms of its series.
+/// What is left of a yield when the piece arrives only after a while: downloaders gain a part of what they lack each
+/// second, from others. That is e⁻ˣ of it, x = that part × seconds, by the first terms of its series.
 #[must_use]
-pub fn on_arrival(copies: f64, hazard: f64, seconds: f64) -> f64 {
-    let x = hazard * seconds;
+pub fn on_arrival(copies: f64, x: f64) -> f64 {
     copies / (1.0 + x + x * x / 2.0)
 }
 
@@ -73,9 +92,9 @@ mod tests {
 
     #[test]
     fn late_pieces_yield_less() {
-        assert!(on_arrival(4.0, 0.02, 8.0) < on_arrival(4.0, 0.02, 2.0));
-        let none = (on_arrival(4.0, 0.02, 0.0) - 4.0).abs();
-        assert!(none < f64::EPSILON && on_arrival(4.0, 1.0, 8.0) < 0.1);
+        assert!(on_arrival(4.0, 0.16) < on_arrival(4.0, 0.04));
+        let none = (on_arrival(4.0, 0.0) - 4.0).abs();
+        assert!(none < f64::EPSILON && on_arrival(4.0, 8.0) < 0.1);
     }
 
     #[test]
