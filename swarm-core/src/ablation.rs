@@ -10,6 +10,7 @@ use crate::policy::gate::GateFacts;
 use crate::policy::interest::InterestFacts;
 use crate::policy::late::LateFacts;
 use crate::policy::need::{RankFacts, StayFacts};
+use crate::policy::never_harm::HarmFacts;
 use crate::policy::piece_yield::{PlanFacts, YieldFacts};
 use crate::policy::stop_loss::StopLossFacts;
 use core::time::Duration;
@@ -55,6 +56,7 @@ impl Facts for PlanFacts {
             piece: YieldFacts {
                 lack: self.piece.lack.min(1),
                 seeds: 0,
+                rivals: 0.0,
                 holders: 0,
             },
             downloaders: 1,
@@ -117,6 +119,18 @@ impl Facts for LateFacts {
 
     fn dull(self) -> Self {
         Self { left: 0, ..self }
+    }
+}
+
+impl Facts for HarmFacts {
+    const POLICY: Ablation = Ablation::NeverHarm;
+
+    fn dull(self) -> Self {
+        Self {
+            taken: 0,
+            in_flight: 0,
+            ..self
+        }
     }
 }
 

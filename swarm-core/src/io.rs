@@ -496,6 +496,8 @@ pub enum LeaveReason {
     Quota,
     /// It returned too little for what was spent on it.
     PoorReturn,
+    /// It gave us more in an hour than it got.
+    Harm,
     /// Another swarm needs us more.
     Outranked,
     /// Nobody there wants anything from us.

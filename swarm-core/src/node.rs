@@ -414,6 +414,7 @@ fn newcomer(conn: ConnId, arrival: &Arrival, pieces: u32, now: Timestamp) -> Pee
         prompted: now,
         interested: false,
         useful: now,
+        open: now,
         leases: BTreeMap::new(),
         outstanding: 0,
         told_rate: 0,
@@ -477,6 +478,9 @@ impl Swarm {
         let holders: Vec<ConnId> = active.leases.drain(..).collect();
         if active.why == crate::swarm::Why::Free {
             self.account.in_flight = self.account.in_flight.saturating_sub(in_flight);
+            self.account.wrong += size;
+            // The swarm may want us none the less.
+            self.account.late = true;
         }
         self.fetching = self.fetching.saturating_sub(1);
         self.partial.remove(&piece);

@@ -1,5 +1,6 @@
 //! Every rule of judgement, one file each: facts in, decision out. Nothing here touches a peer or keeps time.
 
+pub mod belief;
 pub mod choke;
 pub mod commitment;
 pub mod delivery;
@@ -12,6 +13,7 @@ pub mod help;
 pub mod interest;
 pub mod late;
 pub mod need;
+pub mod never_harm;
 pub mod pick;
 pub mod piece_yield;
 pub mod pool;

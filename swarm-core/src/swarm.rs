@@ -3,6 +3,8 @@
 use crate::io::{ConnId, Hold, MasterId, Origin, PeerSource, SwarmId};
 use crate::node::errands::Errands;
 use crate::peer::{Class, Meter, Peer, Tie};
+use crate::policy::belief;
+use crate::policy::never_harm::Hour;
 use crate::policy::piece_yield::{self, YieldFacts};
 use crate::time::Timestamp;
 use bt_wire::bitfield::Bitfield;
@@ -102,6 +104,8 @@ pub(crate) struct Avail {
     /// When a downloader was first seen to have a piece; zero: none has.
     appeared: Vec<Timestamp>,
     pub(crate) seeds: u32,
+    /// What the weights of the seeds lack of one each, at the last tick.
+    pub(crate) doubted: f64,
     pub(crate) downloaders: u32,
 }
 
@@ -113,6 +117,7 @@ impl Avail {
             appeared: vec![Timestamp::ZERO; pieces as usize],
             others_have: zero,
             seeds: 0,
+            doubted: 0.0,
             downloaders: 0,
         }
     }
@@ -181,8 +186,14 @@ impl Avail {
         YieldFacts {
             lack: self.downloaders.saturating_sub(by_downloaders),
             seeds: self.seeds,
+            rivals: self.rivals(),
             holders: by_downloaders + of(&self.others_have),
         }
+    }
+
+    /// Seeds that compete with us.
+    pub(crate) fn rivals(&self) -> f64 {
+        belief::rivals(self.seeds, self.doubted)
     }
 
     /// Copies that the swarm lacks of pieces that more than seeds have.
@@ -221,6 +232,8 @@ pub(crate) struct Address {
     pub(crate) conn: Option<ConnId>,
     /// It was a seed when last seen.
     pub(crate) seed: bool,
+    /// Times it was let go because it said that it is a seed and gave nothing.
+    pub(crate) silent: u32,
     /// It is ourselves.
     pub(crate) ours: bool,
 }
@@ -248,6 +261,8 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Account {
     pub(crate) taken: u64,
+    /// Of that, what was wrong: the fault of a peer, and not of the swarm.
+    pub(crate) wrong: u64,
     pub(crate) in_flight: u64,
     pub(crate) given: u64,
     pub(crate) forgiven: u64,
@@ -257,8 +272,11 @@ pub(crate) struct Account {
     /// A piece came too late since the last of them.
     pub(crate) late: bool,
     pub(crate) given_then: u64,
-    /// `taken` and `given` when it was joined.
+    /// `taken`, without what was wrong, and `given` when it was joined.
     pub(crate) at_join: (u64, u64),
+    /// The last hour, and when prospecting began.
+    pub(crate) hour: Hour,
+    pub(crate) prospecting: Timestamp,
 }
 
 /// Where a swarm stands.
@@ -327,6 +345,13 @@ pub(crate) struct Swarm {
     pub(crate) wasted: u64,
     pub(crate) to_master: u64,
     pub(crate) aid: Errands,
+}
+
+impl Account {
+    /// What was taken and was right.
+    pub(crate) fn right(&self) -> u64 {
+        self.taken.saturating_sub(self.wrong)
+    }
 }
 
 impl Swarm {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::events::{SECOND, Time};
+use crate::harm::{self, Times};
 use crate::peer::Peer;
 use crate::plan::Case;
 use crate::rng::mix;
@@ -73,6 +74,14 @@ pub struct Outcome {
     /// Of each swarm its name, and what repeaters gave to and took from it, where there is more than one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub swarms: Vec<(String, u64, u64)>,
+    /// Honest leechers' times by place, of each group of them.
+    pub times: Times,
+    /// The case without us that shows what we cost the leechers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
+    /// It ended before all were complete, as the plan says.
+    #[serde(skip)]
+    pub cut: bool,
     /// Of each group of peers its name, bytes sent and received, and the mean time to completion of those complete.
     pub groups: Vec<(String, u64, u64, Option<f64>)>,
     #[serde(skip)]
@@ -161,6 +170,9 @@ fn outcome(world: &World, case: &Case, seed: u64) -> Outcome {
             .unwrap_or(0),
         swarms: by_swarm(world),
         groups: by_group(world),
+        times: harm::times(world),
+        against: case.against.clone(),
+        cut: case.plan.until < 1.0,
         curve: curve(world, &leechers),
     }
 }

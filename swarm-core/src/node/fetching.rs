@@ -4,6 +4,7 @@ use crate::io::ConnId;
 use crate::node::desk::Desk;
 use crate::policy::evict::Purpose;
 use crate::policy::late::{self, LateFacts};
+use crate::policy::never_harm::{self, HarmFacts};
 use crate::policy::stop_loss::{self, StopLossFacts};
 use crate::policy::{forward, pick};
 use crate::swarm::{Active, Stage, Swarm, Ties, Why};
@@ -27,6 +28,26 @@ impl Swarm {
             piece: self.permit(),
             cache: desk.params.limits.cache,
         }
+    }
+
+    /// How the last hour stands.
+    pub(crate) fn harm(&mut self, desk: &Desk) -> HarmFacts {
+        let (taken, given) = self.account.hour.sums(desk.now);
+        desk.seen(HarmFacts {
+            prospected_for: desk.now.since(self.account.prospecting),
+            taken,
+            given,
+            in_flight: self.account.in_flight,
+            piece: self.permit(),
+        })
+    }
+
+    /// One more piece for strangers is within what we may lose, and what the swarm may lose to us.
+    fn affords(&mut self, desk: &Desk) -> bool {
+        if never_harm::begins_anew(&self.harm(desk)) {
+            self.account.prospecting = desk.now;
+        }
+        stop_loss::allows(desk.seen(self.loss(desk))) && never_harm::allows(&self.harm(desk))
     }
 
     /// Leases more to one connection until its pipe is full or there is nothing for it.
@@ -112,8 +133,7 @@ impl Swarm {
     }
 
     fn choose_free(&mut self, desk: &mut Desk, conn: ConnId) -> Choice {
-        let risky = !stop_loss::allows(desk.seen(self.loss(desk)));
-        if !self.repeats(desk) || self.allow <= 0.0 || risky {
+        if !self.repeats(desk) || self.allow <= 0.0 || !self.affords(desk) {
             return Choice::Nothing;
         }
         let Some(piece) = self.best_planned(desk, conn, Why::Free) else {
@@ -187,6 +207,7 @@ impl Swarm {
             return;
         };
         peer.down.add(bytes);
+        peer.open = desk.now;
         if let Some(lease) = peer.leases.get_mut(&piece) {
             let arrived = lease.left.min(bytes + redundant);
             lease.left -= arrived;
@@ -198,6 +219,7 @@ impl Swarm {
         let new = bytes.min(active.size.saturating_sub(active.got));
         active.got += new;
         if active.why == Why::Free {
+            self.account.hour.took(desk.now, bytes + redundant);
             self.account.taken += bytes;
             self.account.in_flight = self.account.in_flight.saturating_sub(new);
         }

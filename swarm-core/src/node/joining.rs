@@ -5,6 +5,7 @@ use crate::node::Node;
 use crate::node::desk::Desk;
 use crate::peer::Class;
 use crate::policy::need::{self, NeedFacts, RankFacts, StayFacts};
+use crate::policy::never_harm;
 use crate::swarm::{Avail, Standing, Swarm};
 use crate::view::NeedTerm;
 use bt_wire::layout::Layout;
@@ -24,9 +25,9 @@ impl Swarm {
             incomplete,
             downloaders,
             counts_us: self.joined() && self.hold == Hold::Cache,
-            seen_seeds: self.avail.seeds,
+            seen_seeds: self.avail.rivals().round() as u32,
             seen_downloaders: self.avail.downloaders,
-            taken: self.account.taken,
+            taken: self.account.right(),
             given: self.account.given,
             piece: self.permit(),
             echoes: self.echoes,
@@ -84,7 +85,8 @@ impl Swarm {
 
     fn join(&mut self, desk: &mut Desk) {
         self.standing = Standing::Joined(desk.now);
-        self.account.at_join = (self.account.taken, self.account.given);
+        self.account.at_join = (self.account.right(), self.account.given);
+        self.account.prospecting = desk.now;
         self.demand_seen = desk.now;
         desk.stock.longest = desk
             .stock
@@ -111,7 +113,7 @@ impl Swarm {
         StayFacts {
             joined_for: desk.now.since(since),
             no_demand_for: desk.now.since(self.demand_seen),
-            taken: self.account.taken.saturating_sub(self.account.at_join.0),
+            taken: self.account.right().saturating_sub(self.account.at_join.0),
             given: self.account.given.saturating_sub(self.account.at_join.1),
             piece: self.permit(),
         }
@@ -380,7 +382,10 @@ impl Node {
             if swarm.must_join() || swarm.master_demand() {
                 continue;
             }
-            if let Some(why) = need::leave(&self.desk.seen(swarm.stay_facts(&self.desk, since))) {
+            let stay = self.desk.seen(swarm.stay_facts(&self.desk, since));
+            let harm = never_harm::leaves(&swarm.harm(&self.desk));
+            let harmed = harm.then_some(LeaveReason::Harm);
+            if let Some(why) = harmed.or_else(|| need::leave(&stay)) {
                 swarm.leave_and_rest(&mut self.desk, why);
             }
         }

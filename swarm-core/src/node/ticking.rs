@@ -3,6 +3,8 @@
 use crate::io::{ConnId, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
+use crate::peer::Class;
+use crate::policy::belief;
 use crate::policy::gate::{self, ChanceFacts, Draw, GateFacts};
 use crate::policy::stop_loss;
 use crate::swarm::{Stage, Standing, Swarm, Why};
@@ -66,6 +68,18 @@ impl Swarm {
         }
     }
 
+    /// How far each seed is believed: by when it last gave, or let us ask. Who was not asked is believed.
+    fn weigh_seeds(&mut self, now: Timestamp) {
+        let mut doubted = 0.0;
+        for peer in self.peers.values_mut().filter(|p| p.class == Class::Seed) {
+            if !peer.interested || peer.is_open(now) {
+                peer.open = now;
+            }
+            doubted += 1.0 - belief::weight(now.since(peer.open));
+        }
+        self.avail.doubted = doubted;
+    }
+
     /// What one swarm does on the tick, but for its part of the gate.
     fn tick(&mut self, desk: &mut Desk, rechoke: bool) {
         self.expire_dials(desk);
@@ -73,6 +87,7 @@ impl Swarm {
             return;
         }
         self.assume_empty(desk);
+        self.weigh_seeds(desk.now);
         self.age_commitments(desk);
         self.age_deliveries(desk);
         self.abandon_orphans(desk);

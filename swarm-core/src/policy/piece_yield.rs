@@ -1,6 +1,6 @@
 //! Expected uploads of a piece, in copies.
 //!
-//! yield = L / (1 + S·w + H·v): L downloaders lack it; S seeds and H other peers hold it besides us and compete for
+//! yield = L / (1 + S·w + H·v): L downloaders lack it; S seeds, as far as they are believed, and H other peers hold it besides us and compete for
 //! the requests. A seed with a free slot serves anything; a downloader's line is shared with all it exchanges with.
 //! Weights w = 0.75 and v = 0.05 and the goal of 2.9 copies: tuned on the virtual swarm of rig E4 (tests/support), means of
 //! eight runs. There the goal is a plain trade: with 2.3 a ratio of 4.4 and 67 % of the line, with 2.9 4.8 and 62 %; a
@@ -20,12 +20,14 @@ const GOAL: f64 = 2.9;
 const SMALL: f64 = 0.42;
 
 /// Who has a piece and who lacks it, us left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct YieldFacts {
     /// Downloaders that lack it.
     pub lack: u32,
     /// Seeds.
     pub seeds: u32,
+    /// Of them, those believed to have a slot free ([`crate::policy::belief`]).
+    pub rivals: f64,
     /// Other holders.
     pub holders: u32,
 }
@@ -53,8 +55,7 @@ pub fn worth(facts: &PlanFacts) -> Option<f64> {
 /// Expected uploads, in copies of the piece.
 #[must_use]
 pub fn copies(facts: YieldFacts) -> f64 {
-    f64::from(facts.lack)
-        / (1.0 + SEED * f64::from(facts.seeds) + HOLDER * f64::from(facts.holders))
+    f64::from(facts.lack) / (1.0 + SEED * facts.rivals + HOLDER * f64::from(facts.holders))
 }
 
 /// What is left of a yield when the piece arrives only after a while: downloaders gain a part of what they lack each
@@ -83,11 +84,25 @@ mod tests {
             copies(YieldFacts {
                 lack,
                 seeds,
+                rivals: f64::from(seeds),
                 holders,
             })
         };
         assert!(y(8, 1, 0) > y(7, 1, 1) && y(7, 1, 1) > y(4, 1, 4));
         assert!(y(8, 1, 0) > y(8, 4, 0));
+    }
+
+    #[test]
+    fn a_seed_that_is_not_believed_does_not_compete() {
+        let of = |rivals| {
+            copies(YieldFacts {
+                lack: 8,
+                seeds: 6,
+                rivals,
+                holders: 0,
+            })
+        };
+        assert!(of(6.0) < threshold(8, true) && of(1.3) >= threshold(8, true));
     }
 
     #[test]
@@ -103,6 +118,7 @@ mod tests {
             copies(YieldFacts {
                 lack,
                 seeds,
+                rivals: f64::from(seeds),
                 holders,
             })
         };
