@@ -60,6 +60,7 @@ impl Facts for PlanFacts {
                 holders: 0,
             },
             downloaders: 1,
+            scarce: false,
             wait: 0.0,
             ..self
         }

@@ -10,6 +10,7 @@ mod desk;
 mod dialing;
 pub(crate) mod errands;
 mod facts;
+mod feeding;
 mod fetching;
 mod holding;
 mod joining;
@@ -115,6 +116,7 @@ impl Node {
                 self.ration();
                 self.review();
             }
+            Input::FeedCap(url, cap) => self.cap_feed(url, cap),
             Input::Paused(paused) => self.pause(paused),
             Input::Wall(wall) => self.wall(wall),
             Input::Carried(bytes) => {
@@ -353,20 +355,23 @@ impl Node {
             .saturating_sub(self.desk.stock.retiring)
             > self.desk.cap();
         let purpose = if over { Purpose::Master } else { purpose };
-        let costs = self.swarms.values().flat_map(|swarm| {
+        self.evict_cheapest(purpose, |_| true).is_some()
+    }
+
+    /// Gives up the cheapest piece of these swarms, and says how many bytes that will free.
+    fn evict_cheapest(&mut self, purpose: Purpose, of: impl Fn(&Swarm) -> bool) -> Option<u64> {
+        let swarms = self.swarms.values().filter(|swarm| of(swarm));
+        let costs = swarms.flat_map(|swarm| {
             let desk = &self.desk;
             let cost =
                 move |piece: &u32| Some((swarm.cost(desk, *piece, purpose)?, swarm.id, *piece));
             swarm.active.keys().filter_map(cost)
         });
         let cheapest = costs.min_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-        let Some((_, id, piece)) = cheapest else {
-            return false;
-        };
-        if let Some(swarm) = self.swarms.get_mut(&id) {
-            swarm.retire(&mut self.desk, piece);
-        }
-        true
+        let (_, id, piece) = cheapest?;
+        let swarm = self.swarms.get_mut(&id)?;
+        swarm.retire(&mut self.desk, piece);
+        Some(swarm.permit())
     }
 
     /// Dials for one swarm, or for all, within the connection limit.

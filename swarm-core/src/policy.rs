@@ -6,6 +6,7 @@ pub mod commitment;
 pub mod delivery;
 pub mod dial;
 pub mod evict;
+pub mod feed_cap;
 pub mod forward;
 pub mod friend_dial;
 pub mod gate;

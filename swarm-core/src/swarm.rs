@@ -4,6 +4,7 @@ use crate::io::{ConnId, Hold, MasterId, Origin, PeerSource, SwarmId};
 use crate::node::errands::Errands;
 use crate::peer::{Class, Meter, Peer, Tie};
 use crate::policy::belief;
+use crate::policy::feed_cap::FeedRoom;
 use crate::policy::never_harm::Hour;
 use crate::policy::piece_yield::{self, YieldFacts};
 use crate::time::Timestamp;
@@ -308,6 +309,8 @@ pub(crate) struct Swarm {
     pub(crate) scraped: Option<Timestamp>,
     pub(crate) asked_peers: Option<Timestamp>,
     pub(crate) need: f64,
+    /// What its feeds leave it.
+    pub(crate) room: FeedRoom,
     pub(crate) peers: BTreeMap<ConnId, Peer>,
     pub(crate) avail: Avail,
     pub(crate) active: BTreeMap<u32, Active>,
@@ -375,6 +378,7 @@ impl Swarm {
             scraped: None,
             asked_peers: None,
             need: 0.0,
+            room: FeedRoom::default(),
             peers: BTreeMap::new(),
             avail: Avail::default(),
             active: BTreeMap::new(),

@@ -9,6 +9,7 @@ mod eviction;
 mod harness;
 mod hostile;
 mod kill;
+mod limits;
 mod neediest;
 mod slave;
 mod support;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         eviction::TESTS,
         hostile::TESTS,
         kill::TESTS,
+        limits::TESTS,
     ];
     let mut all = all.concat();
     // `cargo xtask torture` wants more kills than its usual time allows.

@@ -80,6 +80,8 @@ fn every_listed_key_is_set_by_its_own_name() {
         allow = ["a"]
         deny = ["b"]
         max_torrent_size = "5 GB"
+        max_torrents = 3
+        max_cache = "2 MiB"
         [[master]]
         name = "home"
         address = "[::1]:51413"
@@ -98,6 +100,10 @@ fn every_listed_key_is_set_by_its_own_name() {
         (8 << 20, 2 << 20, 3 << 20)
     );
     assert_eq!(config.feeds[0].max_torrent_size, Size(Some(5_000_000_000)));
+    assert_eq!(
+        (config.feeds[0].max_torrents, config.feeds[0].max_cache),
+        (Some(3), Size(Some(2 << 20)))
+    );
     assert_eq!(
         config.masters[0].rpc.as_ref().unwrap().kind,
         RpcKind::Qbittorrent

@@ -5,10 +5,11 @@ use crate::io::friends::{FriendDefence, FriendId, FriendsNote, FriendsOutput};
 use crate::io::{ConnId, Note, Order, Output, SwarmId};
 use crate::params::Params;
 use crate::peer::Meter;
+use crate::policy::feed_cap::FeedUse;
 use crate::policy::schedule;
 use crate::time::Timestamp;
 use core::time::Duration;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Permits refused for so long, with no piece come through, are no passing shortage.
 const NO_ROOM_FOR: Duration = Duration::from_millis(500);
@@ -75,6 +76,8 @@ pub(crate) struct Desk {
     pub(crate) tight: Option<(u64, Timestamp)>,
     /// Guests that left, and the bytes that they were sent.
     pub(crate) gone_guests: Vec<(ConnId, u64)>,
+    /// Capped feeds, by URL.
+    pub(crate) feeds: BTreeMap<String, FeedUse>,
     pub(crate) slave_key: u64,
     pub(crate) masters_configured: bool,
 }
@@ -101,6 +104,7 @@ impl Desk {
             no_room_since: None,
             tight: None,
             gone_guests: Vec::new(),
+            feeds: BTreeMap::new(),
             slave_key: 0,
             masters_configured: false,
         }

@@ -3,6 +3,7 @@
 use crate::io::ConnId;
 use crate::node::desk::Desk;
 use crate::policy::evict::Purpose;
+use crate::policy::feed_cap;
 use crate::policy::late::{self, LateFacts};
 use crate::policy::never_harm::{self, HarmFacts};
 use crate::policy::stop_loss::{self, StopLossFacts};
@@ -139,8 +140,12 @@ impl Swarm {
         let Some(piece) = self.best_planned(desk, conn, Why::Free) else {
             return Choice::Nothing;
         };
-        let copies = self.avail.copies(piece);
-        self.with_room(desk, piece, Why::Free, Purpose::Free(copies))
+        let purpose = Purpose::Free(self.avail.copies(piece));
+        if !feed_cap::fetches(self.feed_room(desk), self.permit()) {
+            self.swap_out(desk, purpose);
+            return Choice::NoRoom;
+        }
+        self.with_room(desk, piece, Why::Free, purpose)
     }
 
     fn with_room(&mut self, desk: &mut Desk, piece: u32, why: Why, purpose: Purpose) -> Choice {
@@ -168,6 +173,7 @@ impl Swarm {
                 self.fetches.1 += u64::from(self.master_demand());
                 self.account.in_flight += size;
                 self.allow -= expected * size as f64;
+                self.charge_feeds(desk);
             }
         }
         let everything: Range<u32> = 0..layout.block_count(piece);

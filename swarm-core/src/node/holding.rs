@@ -295,6 +295,7 @@ impl Swarm {
         active.stage = Stage::Retiring;
         active.uncovered.clear();
         desk.stock.retiring += permit;
+        self.refund_feeds(desk);
         self.partial.remove(&piece);
         for conn in holders {
             self.end_lease(desk, conn, piece, true);
@@ -397,6 +398,13 @@ impl Swarm {
             desk.room_wanted = desk.room_wanted.max(permit);
         }
         for piece in victims {
+            self.retire(desk, piece);
+        }
+    }
+
+    /// Gives up one piece of its own for a better one: its feeds may have no more cache.
+    pub(crate) fn swap_out(&mut self, desk: &mut Desk, purpose: Purpose) {
+        for piece in self.victims(desk, purpose, 1) {
             self.retire(desk, piece);
         }
     }

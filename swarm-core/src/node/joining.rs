@@ -4,6 +4,7 @@ use crate::io::{Hold, LeaveReason, Note, Origin, Output, SwarmFact, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
 use crate::peer::Class;
+use crate::policy::feed_cap;
 use crate::policy::need::{self, NeedFacts, RankFacts, StayFacts};
 use crate::policy::never_harm;
 use crate::swarm::{Avail, Standing, Swarm};
@@ -31,10 +32,12 @@ impl Swarm {
             given: self.account.given,
             piece: self.permit(),
             echoes: self.echoes,
+            joined: self.joined(),
+            room: self.room,
         }
     }
 
-    pub(crate) fn need_terms(&self) -> (f64, [NeedTerm; 5]) {
+    pub(crate) fn need_terms(&self) -> (f64, [NeedTerm; 7]) {
         need::score(&self.need_facts())
     }
 
@@ -279,6 +282,8 @@ impl Node {
         if self.desk.stopped() {
             return;
         }
+        self.count_feeds();
+        self.trim_feeds();
         let ids: Vec<SwarmId> = self.swarms.keys().copied().collect();
         for id in ids {
             self.review_one(id);
@@ -364,8 +369,11 @@ impl Node {
             chosen.push(*id);
         }
         for id in chosen {
-            if let Some(swarm) = self.swarms.get_mut(&id) {
+            if let Some(swarm) = self.swarms.get_mut(&id)
+                && feed_cap::joins(swarm.room, swarm.permit())
+            {
                 swarm.join(&mut self.desk);
+                self.count_feeds();
             }
         }
     }

@@ -25,7 +25,9 @@ impl Swarm {
             && match why {
                 Why::Master => self.master_lacks(piece) && !self.aid.lent.contains_key(&piece),
                 Why::Friend => self.aid.wants(piece),
-                Why::Free => piece_yield::worth(&desk.seen(self.plan_facts(piece, 0.0))).is_some(),
+                Why::Free => {
+                    piece_yield::worth(&desk.seen(self.plan_facts(desk, piece, 0.0))).is_some()
+                }
             }
     }
 
@@ -64,11 +66,12 @@ impl Swarm {
         }
     }
 
-    fn plan_facts(&self, piece: u32, wait: f64) -> PlanFacts {
+    fn plan_facts(&self, desk: &Desk, piece: u32, wait: f64) -> PlanFacts {
         PlanFacts {
             piece: self.avail.facts(piece),
             downloaders: self.avail.downloaders,
             proven: self.account.given > 0,
+            scarce: piece_yield::scarce(desk.params.limits.cache, self.permit()),
             wait,
         }
     }
@@ -102,7 +105,7 @@ impl Swarm {
             Why::Free => {
                 let lot = |piece: u32| forward::weight(&self.info_hash, piece, salt);
                 let worth = |piece: u32| {
-                    let facts = self.plan_facts(piece, self.wait_for(desk.now, piece));
+                    let facts = self.plan_facts(desk, piece, self.wait_for(desk.now, piece));
                     piece_yield::worth(&desk.seen(facts))
                 };
                 let mut keyed: Vec<_> = absent

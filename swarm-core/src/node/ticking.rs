@@ -68,11 +68,12 @@ impl Swarm {
         }
     }
 
-    /// How far each seed is believed: by when it last gave, or let us ask. Who was not asked is believed.
+    /// How far each seed is believed: by when it last gave, or let us ask. Who was not asked is believed, and who took a
+    /// piece from us before it was a seed.
     fn weigh_seeds(&mut self, now: Timestamp) {
-        let mut doubted = 0.0;
+        let (mut doubted, piece) = (0.0, self.permit());
         for peer in self.peers.values_mut().filter(|p| p.class == Class::Seed) {
-            if !peer.interested || peer.is_open(now) {
+            if !peer.interested || peer.is_open(now) || peer.up.total >= piece {
                 peer.open = now;
             }
             doubted += 1.0 - belief::weight(now.since(peer.open));

@@ -18,6 +18,12 @@ const HOLDER: f64 = 0.05;
 const GOAL: f64 = 2.9;
 /// In a small swarm: this part of its downloaders.
 const SMALL: f64 = 0.42;
+/// The same where the cache has room for few pieces, and not the line is what is short of: what only the seed has, or
+/// one other.
+const SCARCE_GOAL: f64 = 3.6;
+const SCARCE_SMALL: f64 = 0.45;
+/// Fewer pieces than this in the whole cache are few.
+const FEW: u64 = 16;
 
 /// Who has a piece and who lacks it, us left out.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +47,8 @@ pub struct PlanFacts {
     pub downloaders: u32,
     /// The swarm has taken something from us.
     pub proven: bool,
+    /// The cache holds few pieces of this length.
+    pub scarce: bool,
     /// Part that downloaders gain each second of what they lack, times the seconds until we have the piece.
     pub wait: f64,
 }
@@ -49,7 +57,8 @@ pub struct PlanFacts {
 #[must_use]
 pub fn worth(facts: &PlanFacts) -> Option<f64> {
     let copies = on_arrival(copies(facts.piece), facts.wait);
-    (copies >= threshold(facts.downloaders, facts.proven)).then_some(copies)
+    let least = threshold(facts.downloaders, facts.proven, facts.scarce);
+    (copies >= least).then_some(copies)
 }
 
 /// Expected uploads, in copies of the piece.
@@ -65,13 +74,23 @@ pub fn on_arrival(copies: f64, x: f64) -> f64 {
     copies / (1.0 + x + x * x / 2.0)
 }
 
+/// A cache of so many bytes holds few pieces of this length.
+#[must_use]
+pub fn scarce(cache: u64, piece: u64) -> bool {
+    cache / piece.max(1) < FEW
+}
+
 /// Least yield worth a fetch in a swarm of so many downloaders, in copies: never below one, for a byte taken from a
 /// swarm must come back. `proven`: it has taken something from us. Until then one will do, for nobody unchokes us for
 /// long who got nothing from us: what the first pieces bring is not only their copies.
 #[must_use]
-pub fn threshold(downloaders: u32, proven: bool) -> f64 {
-    let goal = if proven { GOAL } else { 1.0 };
-    (SMALL * f64::from(downloaders)).clamp(1.0, goal)
+pub fn threshold(downloaders: u32, proven: bool, scarce: bool) -> f64 {
+    let (part, goal) = match (proven, scarce) {
+        (false, _) => (SMALL, 1.0),
+        (true, false) => (SMALL, GOAL),
+        (true, true) => (SCARCE_SMALL, SCARCE_GOAL),
+    };
+    (part * f64::from(downloaders)).clamp(1.0, goal)
 }
 
 #[cfg(test)]
@@ -93,6 +112,22 @@ mod tests {
     }
 
     #[test]
+    fn where_the_cache_is_small_a_piece_has_to_bring_more() {
+        assert!(scarce(4 << 20, 512 << 10) && !scarce(16 << 20, 512 << 10));
+        let of = |lack, holders| {
+            copies(YieldFacts {
+                lack,
+                seeds: 1,
+                rivals: 1.0,
+                holders,
+            })
+        };
+        let least = threshold(8, true, true);
+        assert!(of(8, 0) >= least && of(7, 1) >= least && of(6, 2) < least);
+        assert!(of(6, 2) >= threshold(8, true, false));
+    }
+
+    #[test]
     fn a_seed_that_is_not_believed_does_not_compete() {
         let of = |rivals| {
             copies(YieldFacts {
@@ -102,7 +137,7 @@ mod tests {
                 holders: 0,
             })
         };
-        assert!(of(6.0) < threshold(8, true) && of(1.3) >= threshold(8, true));
+        assert!(of(6.0) < threshold(8, true, false) && of(1.3) >= threshold(8, true, false));
     }
 
     #[test]
@@ -122,11 +157,11 @@ mod tests {
                 holders,
             })
         };
-        assert!(y(8, 1, 0) >= threshold(8, true));
-        assert!(y(8, 4, 0) < threshold(8, true));
-        assert!(y(4, 2, 0) < threshold(4, true) && y(4, 4, 0) < threshold(4, true));
-        assert!(y(3, 1, 0) >= threshold(3, true) && y(2, 1, 0) >= threshold(2, true));
-        assert!(y(2, 8, 0) < threshold(2, true));
-        assert!(y(1, 1, 0) < threshold(1, true));
+        assert!(y(8, 1, 0) >= threshold(8, true, false));
+        assert!(y(8, 4, 0) < threshold(8, true, false));
+        assert!(y(4, 2, 0) < threshold(4, true, false) && y(4, 4, 0) < threshold(4, true, false));
+        assert!(y(3, 1, 0) >= threshold(3, true, false) && y(2, 1, 0) >= threshold(2, true, false));
+        assert!(y(2, 8, 0) < threshold(2, true, false));
+        assert!(y(1, 1, 0) < threshold(1, true, false));
     }
 }
