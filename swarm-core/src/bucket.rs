@@ -32,15 +32,17 @@ const GRANTS_PER_SECOND: u64 = 32;
 const TICK: Duration = Duration::from_millis(1);
 /// Weight of a swarm among the swarms of its class, of a peer among the peers of its swarm, and the sum of both
 /// classes' weights.
-const WEIGHT: u32 = 1_000;
+const WEIGHT: u32 = 100_000;
 /// Tokens are counted in millionths of a byte, so that bytes/s times microseconds need no rounding.
 const MICRO: i128 = 1_000_000;
 
-/// The two sides of the line.
+/// The sides of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Masters: guaranteed `master_share` of the line while both sides have demand.
+    /// Masters: guaranteed `master_share` of the line while all sides have demand.
     Masters,
+    /// Friends' masters, or their slaves that relay: guaranteed `guest_share` of what the masters leave.
+    Guests,
     /// Everybody else.
     Swarm,
 }
@@ -102,7 +104,9 @@ pub struct Tree {
     tokens: i128,
     filled: Timestamp,
     root: Fair<Class>,
-    classes: [ClassNode; 2],
+    classes: [ClassNode; 3],
+    /// `master_share` and `guest_share`.
+    shares: (f64, f64),
     swarms: BTreeMap<(Class, SwarmId), SwarmNode>,
     leaves: BTreeMap<ConnId, Leaf>,
 }
@@ -150,8 +154,9 @@ impl<K: Copy + Ord> Fair<K> {
             .map_or(start, |&(tag, _)| tag.min(start))
             .max(self.now);
         share.tag = start;
-        // WEIGHT² keeps three digits for the heaviest weight.
-        share.tag += u128::from(bytes) * u128::from(WEIGHT * WEIGHT) / u128::from(share.weight);
+        // WEIGHT² keeps five digits for the heaviest weight.
+        share.tag +=
+            u128::from(bytes) * u128::from(WEIGHT) * u128::from(WEIGHT) / u128::from(share.weight);
         if stays {
             self.queue.insert((share.tag, key));
         }
@@ -162,13 +167,15 @@ impl Class {
     const fn at(self) -> usize {
         match self {
             Self::Masters => 0,
-            Self::Swarm => 1,
+            Self::Guests => 1,
+            Self::Swarm => 2,
         }
     }
 }
 
 impl Tree {
-    /// An empty tree. `rate` in bytes/s, `None` = unlimited; `master_share` as in [`Tree::set_master_share`].
+    /// An empty tree. `rate` in bytes/s, `None` = unlimited; `master_share` as in [`Tree::set_master_share`]; guests have
+    /// nothing guaranteed.
     #[must_use]
     pub fn new(rate: Option<u64>, master_share: f64) -> Self {
         let node = || ClassNode {
@@ -180,7 +187,8 @@ impl Tree {
             tokens: 0,
             filled: Timestamp::ZERO,
             root: Fair::new(),
-            classes: [node(), node()],
+            classes: [node(), node(), node()],
+            shares: (master_share, 0.0),
             swarms: BTreeMap::new(),
             leaves: BTreeMap::new(),
         };
@@ -204,11 +212,30 @@ impl Tree {
         self.tokens = self.tokens.min(self.depth());
     }
 
-    /// The masters' share of the line while both sides have demand, 0 to 1. Each side keeps at least a thousandth.
+    /// The masters' share of the line while all sides have demand, 0 to 1. Each side keeps a little.
     pub fn set_master_share(&mut self, share: f64) {
-        let masters = ((share * f64::from(WEIGHT)).round() as u32).clamp(1, WEIGHT - 1);
-        self.classes[Class::Masters.at()].share.weight = masters;
-        self.classes[Class::Swarm.at()].share.weight = WEIGHT - masters;
+        self.shares.0 = share;
+        self.weigh();
+    }
+
+    /// The guests' share of what the masters leave, 0 to 1.
+    pub fn set_guest_share(&mut self, share: f64) {
+        self.shares.1 = share;
+        self.weigh();
+    }
+
+    fn weigh(&mut self) {
+        let part = |share: f64, of: u32| (share * f64::from(of)).round() as u32;
+        let masters = part(self.shares.0, WEIGHT).clamp(1, WEIGHT - 2);
+        let left = WEIGHT - masters;
+        let guests = part(self.shares.1, left).clamp(1, left - 1);
+        for (class, weight) in [
+            (Class::Masters, masters),
+            (Class::Guests, guests),
+            (Class::Swarm, left - guests),
+        ] {
+            self.classes[class.at()].share.weight = weight;
+        }
     }
 
     /// A new connection. Inserting one that is there already moves it to that class and swarm.

@@ -461,6 +461,8 @@ pub struct Rates {
     /// Of the upload line, the share guaranteed to masters while both sides have demand, 0 to 1. What one side
     /// cannot use goes to the other.
     pub master_share: f64,
+    /// Of what they leave, the share guaranteed to friends' masters.
+    pub guest_share: f64,
 }
 
 /// Something worth a log line or a counter. The shell words it; the brain only says what happened.

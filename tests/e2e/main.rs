@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a test tells what it measured")]
 
 mod eviction;
+mod friends;
 mod harness;
 mod hostile;
 mod kill;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         slave::TESTS,
         neediest::TESTS,
         eviction::TESTS,
+        friends::TESTS,
         hostile::TESTS,
         kill::TESTS,
         limits::TESTS,

@@ -12,6 +12,7 @@
 pub mod clients;
 pub mod content;
 pub mod http;
+pub mod http_gate;
 pub mod process;
 pub mod raw;
 pub mod runner;

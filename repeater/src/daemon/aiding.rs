@@ -20,6 +20,20 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Looks at masters' peers under way.
 pub(super) type Watching = BTreeMap<(MasterId, SwarmId), CancellationToken>;
 
+/// What a program's RPC can do for a help.
+fn powers(kind: RpcKind) -> RpcPowers {
+    match kind {
+        RpcKind::Qbittorrent => RpcPowers {
+            dials: true,
+            witness: WitnessKind::Bytes,
+        },
+        RpcKind::Transmission => RpcPowers {
+            dials: false,
+            witness: WitnessKind::Rates,
+        },
+    }
+}
+
 impl Shared {
     fn rpc_of(&self, master: MasterId) -> Option<Rpc> {
         let known = self.known.lock();
@@ -29,16 +43,10 @@ impl Shared {
 
     /// The RPC answers: what it can do for a help.
     pub(super) async fn tell_rpc(&self, master: MasterId, kind: RpcKind) {
-        let powers = match kind {
-            RpcKind::Qbittorrent => RpcPowers {
-                dials: true,
-                witness: WitnessKind::Bytes,
-            },
-            RpcKind::Transmission => RpcPowers {
-                dials: false,
-                witness: WitnessKind::Rates,
-            },
-        };
+        self.tell_powers(master, powers(kind)).await;
+    }
+
+    async fn tell_powers(&self, master: MasterId, powers: RpcPowers) {
         // A stopped engine needs nothing.
         let _ = self
             .engine
@@ -64,8 +72,13 @@ impl Shared {
                 told.map_err(|e| e.to_string())
             };
             if let Err(why) = told.await {
-                let master = shared.master_name(master);
-                tracing::warn!(%master, "it could not be told of a friend that helps: {why}");
+                let name = shared.master_name(master);
+                tracing::warn!(master = %name, "it could not be told of a friend that helps: {why}");
+                let without = RpcPowers {
+                    dials: false,
+                    ..powers(rpc.kind)
+                };
+                shared.tell_powers(master, without).await;
             }
         });
     }

@@ -286,10 +286,10 @@ impl Conn {
             Order::Close => return Err(CloseReason::Ours),
             Order::Hello { role, .. } | Order::Role(role) => {
                 self.master = matches!(role, Role::Master(_));
-                let class = if self.master {
-                    Class::Masters
-                } else {
-                    Class::Swarm
+                let class = match role {
+                    Role::Master(_) => Class::Masters,
+                    Role::Guest(_) => Class::Guests,
+                    Role::Peer => Class::Swarm,
                 };
                 self.net.meter.insert(self.id, class, self.swarm.id);
                 self.session.on_order(now, order);

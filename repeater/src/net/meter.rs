@@ -73,10 +73,11 @@ impl Line {
         }
     }
 
-    fn set(&self, rate: Option<u64>, share: f64) {
+    fn set(&self, rate: Option<u64>, rates: &Rates) {
         let mut tree = self.tree.lock();
         tree.set_rate(self.clock.now(), rate);
-        tree.set_master_share(share);
+        tree.set_master_share(rates.master_share);
+        tree.set_guest_share(rates.guest_share);
         self.limited.store(rate.is_some(), Ordering::Relaxed);
         *self.armed.lock() = Some(self.clock.now());
         self.arm.notify_one();
@@ -134,8 +135,8 @@ impl Meter {
     }
 
     pub(crate) fn set(&self, rates: &Rates) {
-        self.up.set(rates.upload, rates.master_share);
-        self.down.set(rates.download, rates.master_share);
+        self.up.set(rates.upload, rates);
+        self.down.set(rates.download, rates);
     }
 
     /// A connection, or a connection that turned out to be a master's.

@@ -208,6 +208,36 @@ fn what_one_side_cannot_use_goes_to_the_other() {
 }
 
 #[test]
+fn guests_have_their_share_of_what_masters_leave() {
+    let peers = [
+        (0, Class::Masters, 0),
+        (1, Class::Guests, 0),
+        (2, Class::Swarm, 0),
+        (3, Class::Swarm, 0),
+    ];
+    let mut line = Line::new(1_000_000, 0.6, &peers);
+    line.tree.set_guest_share(0.75);
+    line.saturate(&[0, 1, 2, 3], 1 << 20, 10 * SECOND, &[0]);
+    let of = |peers: &[u64]| line.sum(peers, 0, u64::MAX);
+    let (masters, guests, swarm) = (of(&[0]), of(&[1]), of(&[2, 3]));
+    for (got, due) in [
+        (masters, 6_000_000),
+        (guests, 3_000_000),
+        (swarm, 1_000_000),
+    ] {
+        assert!(
+            u64::abs_diff(got, due) < 100_000,
+            "{masters}, {guests}, {swarm}"
+        );
+    }
+    // Without a master three quarters are the guests'.
+    line.tree.remove(ConnId(0));
+    line.saturate(&[1, 2, 3], 1 << 20, 20 * SECOND, &[0]);
+    let more = line.sum(&[1], 0, u64::MAX) - guests;
+    assert!(more.abs_diff(7_500_000) < 700_000, "{more}");
+}
+
+#[test]
 fn unlimited_keeps_no_books_and_a_new_limit_holds_at_once() {
     let mut tree = Tree::new(None, 0.5);
     assert!(tree.is_unlimited());

@@ -4,7 +4,8 @@
 use crate::io::friends::{FriendId, HelpId};
 use crate::io::{ConnId, Order, PeerSource, Role};
 use crate::node::desk::Desk;
-use crate::swarm::{Stage, Swarm};
+use crate::policy::{forward, help, pick};
+use crate::swarm::{Active, Stage, Swarm};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -150,6 +151,51 @@ impl Swarm {
         self.master_plan.queue.clear();
     }
 
+    /// Bytes/s that go to the masters here.
+    fn master_rate(&self) -> u64 {
+        let masters = self.master_conns.iter().filter_map(|c| self.peers.get(c));
+        masters.map(|master| master.up.rate as u64).sum()
+    }
+
+    /// Pieces that we fetch or hold, that a master lacks, and that no helper has.
+    fn own_for_masters(&self) -> impl Iterator<Item = (&u32, &Active)> {
+        self.active.iter().filter(|(piece, active)| {
+            let ours = matches!(active.stage, Stage::Fetching | Stage::Held);
+            ours && self.master_lacks(**piece) && !self.aid.lent.contains_key(*piece)
+        })
+    }
+
+    /// While helpers are at work, we have as much for the masters as our line carries soon: the rest is for them.
+    pub(crate) fn sated(&self) -> bool {
+        !self.aid.lent.is_empty()
+            && self.own_for_masters().count() as u64 * self.permit()
+                >= help::own_ahead(self.master_rate(), self.permit())
+    }
+
+    /// Of what we hold for the masters, what our line does not carry soon, and none of which went out yet: a helper may
+    /// bring that sooner.
+    pub(crate) fn spare(&self, key: u64) -> Vec<u32> {
+        let keep = help::own_ahead(self.master_rate(), self.permit());
+        let (mut all, mut fresh) = (0, Vec::new());
+        for (piece, active) in self.own_for_masters() {
+            all += self.permit();
+            if active.stage == Stage::Held && self.untouched(*piece) {
+                fresh.push(*piece);
+            }
+        }
+        fresh.sort_by_cached_key(|piece| forward::weight(&self.info_hash, *piece, key));
+        let most = all.saturating_sub(keep) / self.permit().max(1);
+        fresh.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        fresh
+    }
+
+    fn untouched(&self, piece: u32) -> bool {
+        let masters = self.master_conns.iter().filter_map(|c| self.peers.get(c));
+        masters
+            .filter_map(|master| master.told.get(&piece))
+            .all(|told| told.served == 0)
+    }
+
     /// Pieces that may be lent, best first: a master lacks them, nobody is on them, and the swarm has them. Rarest first,
     /// among equals by rendezvous with `key`, so that each helper begins elsewhere.
     pub(crate) fn lendable(&self, key: u64) -> Vec<u32> {
@@ -162,8 +208,8 @@ impl Swarm {
         };
         let rank = |piece: &u32| {
             let facts = self.avail.facts(*piece);
-            let lot = crate::policy::forward::weight(&self.info_hash, *piece, key);
-            crate::policy::pick::rarest_first(facts.seeds + facts.holders, lot)
+            let lot = forward::weight(&self.info_hash, *piece, key);
+            pick::rarest_first(facts.seeds + facts.holders, lot)
         };
         let mut pieces: Vec<u32> = (0..self.pieces()).filter(free).collect();
         pieces.sort_by_cached_key(rank);

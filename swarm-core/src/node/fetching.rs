@@ -105,7 +105,8 @@ impl Swarm {
         if payers && let Choice::Lease(piece, why) = self.choose_free(desk, conn) {
             return Choice::Lease(piece, why);
         }
-        for (why, wanted) in [(Why::Master, waits), (Why::Friend, errands)] {
+        let ours = waits && !self.sated();
+        for (why, wanted) in [(Why::Master, ours), (Why::Friend, errands)] {
             if wanted && let Some(piece) = self.best_planned(desk, conn, why) {
                 return self.with_room(desk, piece, why, Purpose::Master);
             }

@@ -277,6 +277,7 @@ impl Node {
             upload,
             download,
             master_share: split::master_share(facts),
+            guest_share: split::GUEST_SHARE,
         }
     }
 }

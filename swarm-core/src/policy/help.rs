@@ -146,12 +146,22 @@ pub fn answer(facts: &AnswerFacts) -> Result<Terms, Decline> {
     Ok(Terms { rate, room })
 }
 
-/// Bytes of reservations to keep with a helper of this rate: enough that no round trip is waited for, and an eighth of its
-/// room less than that, because the two sides do not hear of a piece's arrival at the same moment.
+/// Bytes of reservations to keep with a helper of this rate, measured and offered: twenty seconds of the one and two of the
+/// other, so that no round trip is waited for and a master never runs dry (Transmission looks at such a peer again only
+/// after ten seconds). At least four pieces; and an eighth of its room less than that, because the two sides do not hear of
+/// a piece's arrival at the same moment.
 #[must_use]
-pub fn ahead(room: u64, rate: u64, piece: u64) -> u64 {
+pub fn ahead(room: u64, (rate, offered): (u64, u64), piece: u64) -> u64 {
     let most = (room - room / 8).max(piece);
-    most.min(rate.saturating_mul(20).max(piece * 4))
+    let soon = rate.saturating_mul(20).max(offered.saturating_mul(2));
+    most.min(soon.max(piece * 4))
+}
+
+/// Bytes of pieces that the asker itself fetches and holds ahead of what its line carries to its masters, while helpers are
+/// at work: what goes out in the next twenty seconds, or four pieces.
+#[must_use]
+pub fn own_ahead(rate: u64, piece: u64) -> u64 {
+    rate.saturating_mul(20).max(piece.saturating_mul(4))
 }
 
 /// A helper that made no progress for so long has its reservations taken back: max(20 s, 4 × piece/rate), at most
@@ -348,7 +358,7 @@ mod tests {
             if let Ok(terms) = answer(&facts) {
                 prop_assert!(terms.room >= piece);
                 prop_assert!(terms.room + committed <= cache / 2);
-                prop_assert!(ahead(terms.room, terms.rate, piece) <= terms.room);
+                prop_assert!(ahead(terms.room, (terms.rate, terms.rate), piece) <= terms.room);
             }
         }
     }

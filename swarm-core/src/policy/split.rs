@@ -3,6 +3,10 @@
 //! While a master misses something, its `share` of the line is guaranteed to it; what one side cannot use goes to the
 //! other (the bucket tree's work). Several masters together get the largest share among them.
 
+/// The part of what the masters leave that is guaranteed to friends' masters: as a master's own share by default, half. The
+/// other half pays the swarm for their pieces.
+pub const GUEST_SHARE: f64 = 0.5;
+
 /// One master.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SplitFacts {

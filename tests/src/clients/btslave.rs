@@ -143,6 +143,12 @@ impl Btslave {
         self.home.join("data")
     }
 
+    /// What it logged, since its last start and before.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        self.process.log()
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

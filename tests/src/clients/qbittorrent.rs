@@ -37,11 +37,13 @@ impl QBittorrent {
         let home = folder(&format!("qbittorrent-{ip}"))?;
         let config = home.join("qBittorrent/config");
         std::fs::create_dir_all(&config)?;
+        // What it says in handshakes is settled at its start.
+        let pex = preferences["pex"] == true;
         let settings = format!(
             "[LegalNotice]\nAccepted=true\n\
              [Preferences]\nWebUI\\Address={ip}\nWebUI\\Port={WEB_PORT}\nWebUI\\CSRFProtection=false\n\
              WebUI\\HostHeaderValidation=false\nWebUI\\UseUPnP=false\nGeneral\\Locale=en\n\
-             [BitTorrent]\nSession\\DHTEnabled=false\nSession\\LSDEnabled=false\nSession\\PeXEnabled=false\n\
+             [BitTorrent]\nSession\\DHTEnabled=false\nSession\\LSDEnabled=false\nSession\\PeXEnabled={pex}\n\
              Session\\Port={PEER_PORT}\nSession\\InterfaceAddress={ip}\nSession\\QueueingSystemEnabled=false\n\
              Session\\Preallocation=false\n[Network]\nPortForwardingEnabled=false\n"
         );

@@ -229,6 +229,7 @@ async fn a_limited_line_is_kept_and_an_unlimited_one_is_not_metered() {
         upload: None,
         download: Some(1 << 20),
         master_share: 0.5,
+        guest_share: 0.5,
     };
     slow.engine.network.meter.set(&rates);
     let started = Instant::now();

@@ -235,7 +235,7 @@ impl Node {
             }
             return;
         }
-        if swarm.lendable(0).is_empty() {
+        if swarm.lendable(0).is_empty() && swarm.spare(0).is_empty() {
             return;
         }
         let here = self.aid.asked.values().filter(|a| a.swarm == id).count();

@@ -1,7 +1,7 @@
 //! How a helper and a master come together. The ways and their order are in [`crate::policy::delivery`].
 
 use crate::io::friends::{FriendDefence, FriendsOutput, HelpMessage};
-use crate::io::{ConnId, Output, PeerSource};
+use crate::io::{ConnId, MasterId, Output, PeerSource};
 use crate::node::Node;
 use crate::node::errands::HelpKey;
 use crate::policy::delivery::{self, Delivery};
@@ -14,6 +14,9 @@ use super::asking::Stage;
 /// A way that did not work yet is tried again so often while its time lasts.
 const AGAIN: core::time::Duration = core::time::Duration::from_secs(10);
 
+/// The first message to a master waits at most so long for helpers that were asked at the same time.
+const GATHER: core::time::Duration = core::time::Duration::from_secs(3);
+
 impl Node {
     /// The asker's part: what this moment's way needs of us.
     pub(super) fn deliver(&mut self, key: HelpKey) {
@@ -25,9 +28,17 @@ impl Node {
         else {
             return;
         };
-        let Some(way) = delivery::turn(&asked.ways, now.since(begun)) else {
+        let Some(mut way) = delivery::turn(&asked.ways, now.since(begun)) else {
             return;
         };
+        // It was asked to, and could not: an introduction has the time of both.
+        let dials = self.aid.rpc.get(&asked.master).is_some_and(|rpc| rpc.dials);
+        if way == Delivery::Rpc && !dials {
+            if !asked.ways.contains(&Delivery::Introduced) {
+                return;
+            }
+            way = Delivery::Introduced;
+        }
         let due = asked
             .tried
             .get(&way)
@@ -69,6 +80,18 @@ impl Node {
         }
     }
 
+    /// A helper of this master's may be known in a moment: the first message waits for it, because the next one may go only a
+    /// minute later.
+    fn meets_soon(&self, master: MasterId) -> bool {
+        self.aid.asked.iter().any(|(key, asked)| {
+            let online = self.aid.friends.get(&key.0).and_then(|f| f.online.as_ref());
+            let known = online.is_some_and(|on| asked.at.iter().any(|at| on.reached.contains(at)));
+            let new = self.desk.now.since(asked.since) < GATHER;
+            let introduces = asked.ways.contains(&Delivery::Introduced);
+            asked.master == master && introduces && new && !(known && asked.loan.begun.is_some())
+        })
+    }
+
     /// What our masters should know of by `ut_pex`, at most one message a minute each.
     pub(super) fn introduce(&mut self) {
         let now = self.desk.now;
@@ -94,7 +117,8 @@ impl Node {
             let fit = asked.at.iter().filter(|at| {
                 online.reached.contains(at) && delivery::may_introduce(**at, master.addr)
             });
-            if master.ext.pex {
+            let waits = !self.aid.introduced.contains_key(&master.conn);
+            if master.ext.pex && !(waits && self.meets_soon(asked.master)) {
                 wanted.entry(master.conn).or_default().extend(fit);
             }
         }

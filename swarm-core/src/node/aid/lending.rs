@@ -4,7 +4,8 @@ use crate::io::SwarmId;
 use crate::io::friends::{FriendDefence, HelpMessage, StopReason};
 use crate::node::Node;
 use crate::node::errands::HelpKey;
-use crate::policy::{delivery, help, witness};
+use crate::policy::delivery::{self, Delivery};
+use crate::policy::{help, witness};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,7 +113,7 @@ impl Node {
         };
         let loan = &mut asked.loan;
         let out = loan.reserved.len() as u64 * asked.piece;
-        let ahead = help::ahead(loan.room, loan.pace as u64, asked.piece);
+        let ahead = help::ahead(loan.room, (loan.pace as u64, loan.offered), asked.piece);
         let wanted = asked.want.saturating_sub(loan.brought);
         // Half of what is ahead may be used up before more is said: fewer, larger messages.
         let short = ahead
@@ -124,6 +125,10 @@ impl Node {
         let count = usize::try_from(short / asked.piece).unwrap_or(usize::MAX);
         let seed = u64::from(key.0.0).wrapping_add(1) << 32 | u64::from(key.1.0);
         let mut pieces = swarm.lendable(seed);
+        // What we relay is absent here: the helper's slave brings it to us.
+        if asked.ways != [Delivery::Relayed] && pieces.len() < count {
+            pieces.extend(swarm.spare(seed));
+        }
         pieces.truncate(count);
         pieces.sort_unstable();
         if pieces.is_empty() {

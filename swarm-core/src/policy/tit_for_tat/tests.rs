@@ -47,9 +47,9 @@ fn friend(given: u64, received: u64, rate: u64) -> Want {
 }
 
 #[test]
-fn the_window_is_two_seconds_of_the_rate_or_more() {
+fn the_window_is_four_seconds_of_the_rate_or_more() {
     assert_eq!(window(4 * MIB, 0), 4 * MIB);
-    assert_eq!(window(4 * MIB, 10 * MIB), 20 * MIB);
+    assert_eq!(window(4 * MIB, 10 * MIB), 40 * MIB);
     assert_eq!(window(4 * MIB, u64::MAX), u64::MAX);
 }
 
