@@ -85,8 +85,9 @@ mod tests {
 
     #[test]
     fn an_unchoke_is_said_anew_to_the_quiet_and_not_all_the_time() {
-        assert!(says_again(QUIET, BETWEEN));
-        assert!(!says_again(QUIET / 2, BETWEEN) && !says_again(QUIET, BETWEEN / 2));
+        let again = |quiet, told| says_again(RemindFacts { quiet, told });
+        assert!(again(QUIET, BETWEEN));
+        assert!(!again(QUIET / 2, BETWEEN) && !again(QUIET, BETWEEN / 2));
     }
 
     #[test]
