@@ -104,6 +104,10 @@ pub struct Feed {
     pub deny: Vec<String>,
     /// Largest payload of a torrent.
     pub max_torrent_size: Size,
+    /// Torrents of it joined at a time; `None`: unlimited.
+    pub max_torrents: Option<u32>,
+    /// Cache that its torrents may take.
+    pub max_cache: Size,
 }
 
 /// One `[[master]]`.
@@ -289,6 +293,8 @@ impl Default for Feed {
             allow: Vec::new(),
             deny: Vec::new(),
             max_torrent_size: Size(None),
+            max_torrents: None,
+            max_cache: Size(None),
         }
     }
 }

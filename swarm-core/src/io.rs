@@ -6,6 +6,7 @@
 
 pub mod friends;
 
+use crate::policy::feed_cap::FeedCap;
 use crate::policy::quota::{Book, Month};
 use crate::policy::rendezvous::NoDialBack;
 use crate::policy::schedule::Window;
@@ -45,6 +46,8 @@ pub enum Input {
     Friends(FriendsInput),
     /// New operator limits, from the configuration or a reload.
     Limits(Limits),
+    /// What a feed, by its URL, may cost, from the configuration or a reload. The default: no cap.
+    FeedCap(String, FeedCap),
     /// `true`: stop transferring and leave every swarm, keep the catalogue. `false`: go on.
     Paused(bool),
     /// What the operator's clock shows, in the operator's time zone. Told at the start and whenever it shows another
@@ -516,6 +519,10 @@ pub enum LeaveReason {
     Quota,
     /// It returned too little for what was spent on it.
     PoorReturn,
+    /// It gave us more in an hour than it got.
+    Harm,
+    /// Its feed has a smaller cap now.
+    FeedCap,
     /// Another swarm needs us more.
     Outranked,
     /// Nobody there wants anything from us.

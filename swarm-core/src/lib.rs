@@ -5,6 +5,7 @@
 //! The shell (`repeater`) and the simulator drive both through [`io`] alone.
 #![forbid(unsafe_code)]
 
+mod ablation;
 pub mod bucket;
 pub mod io;
 pub mod node;

@@ -10,11 +10,14 @@ mod desk;
 mod dialing;
 pub(crate) mod errands;
 mod facts;
+mod feeding;
 mod fetching;
 mod holding;
 mod joining;
+mod leases;
 mod limiting;
 mod masters;
+mod plans;
 pub(crate) mod rendezvous;
 mod ticking;
 mod viewing;
@@ -114,6 +117,7 @@ impl Node {
                 self.ration();
                 self.review();
             }
+            Input::FeedCap(url, cap) => self.cap_feed(url, cap),
             Input::Paused(paused) => self.pause(paused),
             Input::Wall(wall) => self.wall(wall),
             Input::Carried(bytes) => {
@@ -358,20 +362,23 @@ impl Node {
             .saturating_sub(self.desk.stock.retiring)
             > self.desk.cap();
         let purpose = if over { Purpose::Master } else { purpose };
-        let costs = self.swarms.values().flat_map(|swarm| {
+        self.evict_cheapest(purpose, |_| true).is_some()
+    }
+
+    /// Gives up the cheapest piece of these swarms, and says how many bytes that will free.
+    fn evict_cheapest(&mut self, purpose: Purpose, of: impl Fn(&Swarm) -> bool) -> Option<u64> {
+        let swarms = self.swarms.values().filter(|swarm| of(swarm));
+        let costs = swarms.flat_map(|swarm| {
             let desk = &self.desk;
             let cost =
                 move |piece: &u32| Some((swarm.cost(desk, *piece, purpose)?, swarm.id, *piece));
             swarm.active.keys().filter_map(cost)
         });
         let cheapest = costs.min_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-        let Some((_, id, piece)) = cheapest else {
-            return false;
-        };
-        if let Some(swarm) = self.swarms.get_mut(&id) {
-            swarm.retire(&mut self.desk, piece);
-        }
-        true
+        let (_, id, piece) = cheapest?;
+        let swarm = self.swarms.get_mut(&id)?;
+        swarm.retire(&mut self.desk, piece);
+        Some(swarm.permit())
     }
 
     /// Dials for one swarm, or for all, within the connection limit.
@@ -423,6 +430,7 @@ fn newcomer(conn: ConnId, arrival: &Arrival, pieces: u32, now: Timestamp) -> Pee
         prompted: now,
         interested: false,
         useful: now,
+        open: now,
         leases: BTreeMap::new(),
         outstanding: 0,
         told_rate: 0,
@@ -486,6 +494,9 @@ impl Swarm {
         let holders: Vec<ConnId> = active.leases.drain(..).collect();
         if active.why == crate::swarm::Why::Free {
             self.account.in_flight = self.account.in_flight.saturating_sub(in_flight);
+            self.account.wrong += size;
+            // The swarm may want us none the less.
+            self.account.late = true;
         }
         self.fetching = self.fetching.saturating_sub(1);
         self.partial.remove(&piece);

@@ -37,6 +37,8 @@ pub enum Ablation {
     Gate,
     /// Risk any debt.
     StopLoss,
+    /// Take for hours without giving.
+    NeverHarm,
     /// Fetch any piece that somebody lacks, in any order.
     Yield,
     /// Give up any piece that nothing binds.

@@ -129,6 +129,8 @@ pub(crate) struct Peer {
     /// When we last said whether we are.
     pub(crate) said: Timestamp,
     pub(crate) useful: Timestamp,
+    /// It last gave something, or let us ask and did not fail us.
+    pub(crate) open: Timestamp,
     pub(crate) leases: BTreeMap<u32, Lease>,
     pub(crate) outstanding: u64,
     pub(crate) told_rate: u64,
@@ -209,6 +211,12 @@ impl Peer {
                 .refused
                 .get(&piece)
                 .is_none_or(|(until, _)| *until <= now)
+    }
+
+    /// It lets us ask, and let nothing time out or refused it lately.
+    pub(crate) fn is_open(&self, now: Timestamp) -> bool {
+        let failed = self.refused.values().any(|(until, _)| *until > now);
+        !self.chokes_us && self.leases.is_empty() && !failed
     }
 
     /// The best guess at its rate to us, bytes/s.

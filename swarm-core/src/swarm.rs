@@ -4,6 +4,9 @@ use crate::io::{ConnId, Hold, MasterId, Origin, PeerSource, SwarmId};
 use crate::node::errands::Errands;
 use crate::node::rendezvous::Meeting;
 use crate::peer::{Class, Meter, Peer, Tie};
+use crate::policy::belief;
+use crate::policy::feed_cap::FeedRoom;
+use crate::policy::never_harm::Hour;
 use crate::policy::piece_yield::{self, YieldFacts};
 use crate::time::Timestamp;
 use bt_wire::bitfield::Bitfield;
@@ -103,6 +106,8 @@ pub(crate) struct Avail {
     /// When a downloader was first seen to have a piece; zero: none has.
     appeared: Vec<Timestamp>,
     pub(crate) seeds: u32,
+    /// What the weights of the seeds lack of one each, at the last tick.
+    pub(crate) doubted: f64,
     pub(crate) downloaders: u32,
 }
 
@@ -114,6 +119,7 @@ impl Avail {
             appeared: vec![Timestamp::ZERO; pieces as usize],
             others_have: zero,
             seeds: 0,
+            doubted: 0.0,
             downloaders: 0,
         }
     }
@@ -182,8 +188,14 @@ impl Avail {
         YieldFacts {
             lack: self.downloaders.saturating_sub(by_downloaders),
             seeds: self.seeds,
+            rivals: self.rivals(),
             holders: by_downloaders + of(&self.others_have),
         }
+    }
+
+    /// Seeds that compete with us.
+    pub(crate) fn rivals(&self) -> f64 {
+        belief::rivals(self.seeds, self.doubted)
     }
 
     /// Copies that the swarm lacks of pieces that more than seeds have.
@@ -222,6 +234,8 @@ pub(crate) struct Address {
     pub(crate) conn: Option<ConnId>,
     /// It was a seed when last seen.
     pub(crate) seed: bool,
+    /// Times it was let go because it said that it is a seed and gave nothing.
+    pub(crate) silent: u32,
     /// It is ourselves.
     pub(crate) ours: bool,
 }
@@ -249,6 +263,8 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Account {
     pub(crate) taken: u64,
+    /// Of that, what was wrong: the fault of a peer, and not of the swarm.
+    pub(crate) wrong: u64,
     pub(crate) in_flight: u64,
     pub(crate) given: u64,
     pub(crate) forgiven: u64,
@@ -258,8 +274,11 @@ pub(crate) struct Account {
     /// A piece came too late since the last of them.
     pub(crate) late: bool,
     pub(crate) given_then: u64,
-    /// `taken` and `given` when it was joined.
+    /// `taken`, without what was wrong, and `given` when it was joined.
     pub(crate) at_join: (u64, u64),
+    /// The last hour, and when prospecting began.
+    pub(crate) hour: Hour,
+    pub(crate) prospecting: Timestamp,
 }
 
 /// Where a swarm stands.
@@ -291,6 +310,8 @@ pub(crate) struct Swarm {
     pub(crate) scraped: Option<Timestamp>,
     pub(crate) asked_peers: Option<Timestamp>,
     pub(crate) need: f64,
+    /// What its feeds leave it.
+    pub(crate) room: FeedRoom,
     pub(crate) peers: BTreeMap<ConnId, Peer>,
     pub(crate) avail: Avail,
     pub(crate) active: BTreeMap<u32, Active>,
@@ -331,6 +352,13 @@ pub(crate) struct Swarm {
     pub(crate) meeting: Meeting,
 }
 
+impl Account {
+    /// What was taken and was right.
+    pub(crate) fn right(&self) -> u64 {
+        self.taken.saturating_sub(self.wrong)
+    }
+}
+
 impl Swarm {
     /// A swarm that was just named.
     pub(crate) fn new(id: SwarmId, info_hash: [u8; 20], hold: Hold, now: Timestamp) -> Self {
@@ -352,6 +380,7 @@ impl Swarm {
             scraped: None,
             asked_peers: None,
             need: 0.0,
+            room: FeedRoom::default(),
             peers: BTreeMap::new(),
             avail: Avail::default(),
             active: BTreeMap::new(),

@@ -13,6 +13,7 @@
 
 mod bits;
 mod events;
+pub mod harm;
 mod limiter;
 mod link;
 mod outcome;
@@ -26,4 +27,4 @@ mod world;
 
 pub use outcome::{Outcome, SlavesOutcome, run};
 pub use plot::plot;
-pub use report::{slaves_table, table};
+pub use report::{later, slaves_table, table};

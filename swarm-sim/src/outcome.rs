@@ -6,6 +6,7 @@ use serde::Serialize;
 
 pub use self::aid::SlavesOutcome;
 use crate::events::{SECOND, Time};
+use crate::harm::{self, Times};
 use crate::peer::Peer;
 use crate::plan::Case;
 use crate::rng::mix;
@@ -76,6 +77,14 @@ pub struct Outcome {
     /// Of each swarm its name, and what repeaters gave to and took from it, where there is more than one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub swarms: Vec<(String, u64, u64)>,
+    /// Honest leechers' times by place, of each group of them.
+    pub times: Times,
+    /// The case without us that shows what we cost the leechers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
+    /// It ended before all were complete, as the plan says.
+    #[serde(skip)]
+    pub cut: bool,
     /// Of each group of peers its name, bytes sent and received, and the mean time to completion of those complete.
     pub groups: Vec<(String, u64, u64, Option<f64>)>,
     /// Of each make of slaves, what became of its masters and of help between friends.
@@ -168,6 +177,9 @@ fn outcome(world: &World, case: &Case, seed: u64) -> Outcome {
         swarms: by_swarm(world),
         groups: by_group(world),
         slaves: aid::by_make(world),
+        times: harm::times(world),
+        against: case.against.clone(),
+        cut: case.plan.until < 1.0,
         curve: curve(world, &leechers),
     }
 }

@@ -43,6 +43,9 @@ pub struct Plan {
     pub one_network: bool,
     /// Mean life of a connection, seconds; absent: they last.
     pub connection_s: Option<f64>,
+    /// The case without repeaters that the others are compared with, to see whether any leecher is later because of them. A
+    /// case of another scene names its own.
+    pub against: Option<String>,
     /// The swarms.
     pub swarm: Vec<SwarmPlan>,
     /// Between two looks at where the run stands, seconds.
@@ -187,6 +190,11 @@ pub struct RepeaterPlan {
     /// Named by a feed and so theirs to choose; otherwise by the user, and kept to.
     #[serde(default)]
     pub feed: bool,
+    /// Of the feed: torrents joined at a time at most, and bytes of cache that they may take; absent: no cap.
+    pub feed_torrents: Option<u32>,
+    /// See there.
+    #[serde(default, deserialize_with = "maybe_bytes")]
+    pub feed_cache: Option<u64>,
     /// Policies switched off.
     #[serde(default)]
     pub off: BTreeSet<Ablation>,

@@ -16,6 +16,7 @@ use swarm_core::bucket::{Class, Tree};
 use swarm_core::io::{Geometry, Hold, Input, Limits, Origin, PeerSource, SwarmFact, SwarmId};
 use swarm_core::node::Node;
 use swarm_core::params::Params;
+use swarm_core::policy::feed_cap::FeedCap;
 use swarm_core::time::Timestamp;
 
 use self::cache::Cache;
@@ -26,6 +27,8 @@ use crate::events::{Event, SECOND, Time};
 use crate::rng::mix;
 use crate::world::World;
 
+/// The feed that names the swarms.
+const FEED: &str = "virtual";
 /// What every address listens on.
 const PORT: u16 = 6881;
 /// Peers that a tracker names at a time (`numwant`).
@@ -200,6 +203,14 @@ impl World {
         if self.plan.repeater.as_ref().is_some_and(|plan| plan.oracle) {
             return self.ask_oracle(node);
         }
+        let cap = self.plan.repeater.as_ref().map(|plan| FeedCap {
+            torrents: plan.feed_torrents,
+            cache: plan.feed_cache,
+        });
+        if let Some(cap) = cap.filter(|cap| *cap != FeedCap::default()) {
+            let cap = Input::FeedCap(FEED.into(), cap);
+            self.repeater_mut(node).inputs.push_back(cap);
+        }
         for swarm in 0..u32::try_from(self.swarms.len()).unwrap_or(0) {
             self.introduce(node, swarm, feed);
         }
@@ -210,7 +221,7 @@ impl World {
     /// Tells a repeater of a swarm.
     fn introduce(&mut self, node: u32, swarm: u32, feed: bool) {
         let origin = if feed {
-            Origin::Feed("virtual".into())
+            Origin::Feed(FEED.into())
         } else {
             Origin::User
         };

@@ -2,6 +2,7 @@
 
 use core::fmt::Write;
 
+use crate::harm::{Times, latest};
 use crate::outcome::{Outcome, SlavesOutcome};
 
 /// A column: its heading, its value, and the digits after the point.
@@ -103,8 +104,12 @@ pub fn table(outcomes: &[Outcome]) -> String {
         // Writing to a string does not fail.
         let _ = write!(text, " {name} |");
     }
+    let compared = outcomes.iter().any(|outcome| outcome.against.is_some());
+    if compared {
+        text.push_str(" latest later % |");
+    }
     text.push_str("\n| --- |");
-    text.push_str(&" --- |".repeat(COLUMNS.len() + 1));
+    text.push_str(&" --- |".repeat(COLUMNS.len() + 1 + usize::from(compared)));
     text.push('\n');
     let mut cases: Vec<&str> = Vec::new();
     for outcome in outcomes {
@@ -119,9 +124,24 @@ pub fn table(outcomes: &[Outcome]) -> String {
             let values = runs.iter().filter_map(|run| value(run)).collect();
             let _ = write!(text, " {} |", spread(values, *digits));
         }
+        if compared {
+            let later = later(outcomes, &runs);
+            let shown = later.map_or_else(|| "-".into(), |part| format!("{:+.1}", part * 100.0));
+            let _ = write!(text, " {shown} |");
+        }
         text.push('\n');
     }
     text
+}
+
+/// By what part the worst place among honest leechers is later than in the case without us.
+#[must_use]
+pub fn later(outcomes: &[Outcome], runs: &[&Outcome]) -> Option<f64> {
+    let against = runs.first()?.against.as_ref()?;
+    let without = outcomes.iter().filter(|o| o.case == *against);
+    let without: Vec<&Times> = without.map(|outcome| &outcome.times).collect();
+    let ours: Vec<&Times> = runs.iter().map(|outcome| &outcome.times).collect();
+    latest(&ours, &without, runs.iter().any(|run| run.cut))
 }
 
 fn spread(mut values: Vec<f64>, digits: usize) -> String {

@@ -11,6 +11,7 @@ mod friends;
 mod harness;
 mod hostile;
 mod kill;
+mod limits;
 mod neediest;
 mod privacy;
 mod rendezvous;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         kill::TESTS,
         favours::TESTS,
         rendezvous::TESTS,
+        limits::TESTS,
     ];
     let mut all = all.concat();
     // `cargo xtask torture` wants more kills than its usual time allows.

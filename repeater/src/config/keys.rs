@@ -31,7 +31,15 @@ pub(super) const SECTIONS: [(&str, &[&str]); 8] = [
     ("log", &["filter", "format"]),
 ];
 /// Keys of a `[[feed]]`.
-pub(super) const FEED: &[&str] = &["url", "every", "allow", "deny", "max_torrent_size"];
+pub(super) const FEED: &[&str] = &[
+    "url",
+    "every",
+    "allow",
+    "deny",
+    "max_torrent_size",
+    "max_torrents",
+    "max_cache",
+];
 /// Keys of a `[[master]]`.
 pub(super) const MASTER: &[&str] = &["name", "address", "share", "rpc"];
 /// Keys of a master's `rpc`.
@@ -75,6 +83,18 @@ fn take<T: DeserializeOwned>(value: &Spanned<DeValue<'_>>) -> Result<T, Rejected
         hint: String::new(),
         at: error.span().map(|span| span.start),
     })
+}
+
+/// A number, or `unlimited`.
+fn count(value: &Spanned<DeValue<'_>>) -> Result<Option<u32>, Rejected> {
+    match take::<String>(value) {
+        Ok(text) if text == "unlimited" => Ok(None),
+        Ok(text) => Err(Rejected::new(
+            format!("`{text}` is no number"),
+            "write a number, or \"unlimited\"",
+        )),
+        Err(_) => take(value).map(Some),
+    }
 }
 
 fn bytes(value: &Spanned<DeValue<'_>>) -> Result<u64, Rejected> {
@@ -230,6 +250,8 @@ impl Feed {
             "every" => self.every = take(value)?,
             "allow" => self.allow = take(value)?,
             "deny" => self.deny = take(value)?,
+            "max_torrents" => self.max_torrents = count(value)?,
+            "max_cache" => self.max_cache = take(value)?,
             _ => self.max_torrent_size = take(value)?,
         }
         Ok(())

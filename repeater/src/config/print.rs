@@ -41,6 +41,8 @@ const FEED_EXAMPLE: &str = "
 # allow = []                    # regular expressions on the title; empty = all
 # deny = []
 # max_torrent_size = \"unlimited\"
+# max_torrents = \"unlimited\"     # of this feed joined at a time, e.g. 2
+# max_cache = \"unlimited\"        # of the cache that its torrents may take
 ";
 
 const MASTER_EXAMPLE: &str = "
@@ -160,6 +162,8 @@ impl Config {
             allow,
             deny,
             max_torrent_size,
+            max_torrents,
+            max_cache,
         } in &self.feeds
         {
             text.push_str("\n[[feed]]\n");
@@ -173,6 +177,15 @@ impl Config {
                 &quoted(&max_torrent_size.to_string()),
                 "",
             );
+            let torrents = max_torrents.map(|count| count.to_string());
+            let unlimited = || quoted("unlimited");
+            key(
+                text,
+                "max_torrents",
+                &torrents.unwrap_or_else(unlimited),
+                "",
+            );
+            key(text, "max_cache", &quoted(&max_cache.to_string()), "");
         }
         if self.masters.is_empty() {
             text.push_str(MASTER_EXAMPLE);

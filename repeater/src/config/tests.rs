@@ -84,6 +84,8 @@ fn every_listed_key_is_set_by_its_own_name() {
         allow = ["a"]
         deny = ["b"]
         max_torrent_size = "5 GB"
+        max_torrents = 3
+        max_cache = "2 MiB"
         [[master]]
         name = "home"
         address = "[::1]:51413"
@@ -104,6 +106,10 @@ fn every_listed_key_is_set_by_its_own_name() {
     assert_eq!(config.feeds[0].max_torrent_size, Size(Some(5_000_000_000)));
     let friends = config.friends;
     assert_eq!((friends.window, friends.credit), (1 << 20, Size(None)));
+    assert_eq!(
+        (config.feeds[0].max_torrents, config.feeds[0].max_cache),
+        (Some(3), Size(Some(2 << 20)))
+    );
     assert_eq!(
         config.masters[0].rpc.as_ref().unwrap().kind,
         RpcKind::Qbittorrent

@@ -6,6 +6,7 @@ use std::time::Duration;
 use control_api::feeds::Owner;
 use control_api::units::{Size, Span};
 use swarm_core::io::{Origin, SwarmFact};
+use swarm_core::policy::feed_cap::FeedCap;
 use tokio::sync::mpsc;
 
 use super::Shared;
@@ -40,6 +41,7 @@ fn from_saved(url: String, saved: SavedFeed) -> Feed {
         allow: saved.allow,
         deny: saved.deny,
         max_torrent_size: Size(saved.max_torrent_bytes),
+        ..Feed::default()
     }
 }
 
@@ -90,6 +92,13 @@ impl Shared {
 
     /// Follows a feed, or follows it anew with other filters. A failure is logged: the feed's settings were checked.
     pub(super) async fn follow(&self, feed: &Feed) {
+        let cap = FeedCap {
+            torrents: feed.max_torrents,
+            cache: feed.max_cache.0,
+        };
+        if let Err(error) = self.engine.cap_feed(&feed.url, cap).await {
+            tracing::warn!("{error}");
+        }
         let spec = FeedSpec::new(
             &feed.url,
             feed.every.0,
@@ -110,6 +119,7 @@ impl Shared {
     /// Follows a feed no longer; what only it named is left.
     pub(super) async fn unfollow(&self, url: &str) -> anyhow::Result<()> {
         self.feeds.remove(url).await;
+        self.engine.cap_feed(url, FeedCap::default()).await?;
         let origin = Origin::Feed(url.to_owned());
         for swarm in self.engine.view().await?.node.swarms {
             if swarm.origins.contains(&origin) {

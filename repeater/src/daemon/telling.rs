@@ -14,6 +14,8 @@ fn reason(why: LeaveReason) -> &'static str {
         LeaveReason::Paused => "paused",
         LeaveReason::Quota => "the month's quota is used up",
         LeaveReason::PoorReturn => "it returned too little",
+        LeaveReason::Harm => "it gave us more in an hour than it got from us",
+        LeaveReason::FeedCap => "its feed may not have so many",
         LeaveReason::Outranked => "another swarm needs us more",
         LeaveReason::NoDemand => "nobody there wants anything from us",
     }

@@ -316,6 +316,7 @@ fn repeater_config(dir: &Path, feed: &str) -> Result<Config> {
         allow: Vec::new(),
         deny: Vec::new(),
         max_torrent_size: control_api::units::Size(None),
+        ..config::Feed::default()
     }];
     Ok(config)
 }

@@ -14,6 +14,7 @@ use swarm_core::io::friends::{FriendId, FriendsInput, FriendsLimits};
 use swarm_core::io::{Input, Limits, MasterFact, MasterId, SwarmFact, SwarmId, Wall};
 use swarm_core::node::Node;
 use swarm_core::params::Params;
+use swarm_core::policy::feed_cap::FeedCap;
 use swarm_core::policy::quota::Book;
 use swarm_core::time::Timestamp;
 use swarm_core::view::NodeView;
@@ -379,6 +380,14 @@ impl EngineHandle {
             .store(limits.connections, Ordering::Relaxed);
         self.input(Input::Limits(clamp(limits, self.plannable)))
             .await
+    }
+
+    /// What a feed may cost; the default: no cap.
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub async fn cap_feed(&self, url: &str, cap: FeedCap) -> Result<(), Stopped> {
+        self.input(Input::FeedCap(url.to_owned(), cap)).await
     }
 
     /// What the operator's clock shows.

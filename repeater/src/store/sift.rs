@@ -9,16 +9,18 @@ use super::codec::{self, Record};
 use super::error::{StoreError, StoreNote};
 use super::succession::statement;
 use super::types::{
-    Flag, SavedFeed, SavedFriend, SavedMaster, SavedRendezvous, SavedSuccession, SavedWish, SwarmRow,
+    Flag, SavedFeed, SavedFriend, SavedMaster, SavedRendezvous, SavedSuccession, SavedWish,
+    SwarmRow,
 };
 use super::{
-    FEEDS, FLAGS, FOLLOWED, FRIENDS, MASTERS, MONTHS, RENDEZVOUS, REPLACED, SWARMS, Store, WISHES, shown,
+    FEEDS, FLAGS, FOLLOWED, FRIENDS, MASTERS, MONTHS, RENDEZVOUS, REPLACED, SWARMS, Store, WISHES,
+    shown,
 };
 
 impl Store {
     /// Errors: `Newer`, `TooOld`, and those of the file system.
     pub(super) fn sift(&self, notes: &mut Vec<StoreNote>) -> Result<(), StoreError> {
-                let hash = InfoHash([0; 20]).0.len();
+        let hash = InfoHash([0; 20]).0.len();
         self.sift_tree::<SwarmRow>(SWARMS, |key, _| key.len() == hash, notes)?;
         self.sift_tree::<SavedFeed>(FEEDS, |_, _| true, notes)?;
         self.sift_tree::<SavedMaster>(MASTERS, |_, _| true, notes)?;

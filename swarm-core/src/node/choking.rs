@@ -2,11 +2,10 @@
 
 use crate::io::{ConnId, Hold, Order};
 use crate::node::desk::Desk;
-use crate::params::Ablation;
 use crate::peer::Peer;
-use crate::policy::choke::{self, ChokeFacts};
+use crate::policy::choke::{self, ChokeFacts, RemindFacts};
 use crate::policy::gate;
-use crate::policy::interest::{self, HYSTERESIS};
+use crate::policy::interest::{self, HYSTERESIS, InterestFacts};
 use crate::swarm::Swarm;
 
 impl Swarm {
@@ -31,15 +30,18 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        let never = desk.off(Ablation::Remind);
-        if never || !peer.unchoked || !peer.wants_us || peer.closing || peer.only_given() {
+        if !peer.unchoked || !peer.wants_us || peer.closing || peer.only_given() {
             return;
         }
         let quiet = desk.now.since(peer.last_asked.unwrap_or(peer.since));
         let unasked = peer.told.values().any(|told| told.asked.is_none());
         // Who never asks is not reminded for ever.
         let asks = peer.asks(desk.now, gate::DEAF_AFTER);
-        if unasked && asks && choke::says_again(quiet, desk.now.since(peer.prompted)) {
+        let facts = RemindFacts {
+            quiet,
+            told: desk.now.since(peer.prompted),
+        };
+        if unasked && asks && choke::says_again(desk.seen(facts)) {
             peer.prompted = desk.now;
             desk.order(conn, Order::Unchoke(true));
         }
@@ -83,11 +85,8 @@ impl Swarm {
             .values()
             .filter(|p| p.wants_us && !p.only_given() && !p.closing);
         let mut ranked: Vec<(f64, ConnId)> = wanting
-            .map(|peer| (choke::score(&facts(peer)), peer.conn))
+            .map(|peer| (choke::score(&desk.seen(facts(peer))), peer.conn))
             .collect();
-        if desk.off(Ablation::Choke) {
-            ranked.iter_mut().for_each(|entry| entry.0 = 0.0);
-        }
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for (at, (_, conn)) in ranked.into_iter().enumerate() {
             self.unchoke(desk, conn, at < Self::slots(desk));
@@ -123,18 +122,19 @@ impl Swarm {
         if useful {
             peer.useful = desk.now;
         }
-        let lasts = !desk.off(Ablation::Interest);
-        let wish = useful
-            || (lasts
-                && peer.interested
-                && !peer.only_given()
-                && desk.now.since(peer.useful) < HYSTERESIS);
         if peer.closing {
             return;
         }
-        let again =
-            lasts && wish && peer.chokes_us && interest::says_again(desk.now.since(peer.said));
-        if wish != peer.interested || again {
+        let facts = InterestFacts {
+            interested: peer.interested && !peer.only_given(),
+            unuseful_for: desk.now.since(peer.useful),
+            chokes: peer.chokes_us,
+            useful,
+            said: desk.now.since(peer.said),
+        };
+        let facts = desk.seen(facts);
+        let wish = interest::wishes(facts);
+        if wish != peer.interested || interest::says_again(facts) {
             peer.interested = wish;
             peer.said = desk.now;
             desk.order(conn, Order::Interested(wish));

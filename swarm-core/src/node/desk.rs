@@ -1,13 +1,15 @@
 //! What all decisions share: the moment, the limits, the stock, the line, the outgoing orders.
 
+use crate::ablation::Facts;
 use crate::io::friends::{FriendDefence, FriendId, FriendsMode, FriendsNote, FriendsOutput};
 use crate::io::{ConnId, Note, Order, Output, SwarmId};
-use crate::params::{Ablation, Params};
+use crate::params::Params;
 use crate::peer::Meter;
+use crate::policy::feed_cap::FeedUse;
 use crate::policy::schedule;
 use crate::time::Timestamp;
 use core::time::Duration;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Permits refused for so long, with no piece come through, are no passing shortage.
 const NO_ROOM_FOR: Duration = Duration::from_millis(500);
@@ -74,6 +76,8 @@ pub(crate) struct Desk {
     pub(crate) tight: Option<(u64, Timestamp)>,
     /// Guests that left, and the bytes that they were sent.
     pub(crate) gone_guests: Vec<(ConnId, u64)>,
+    /// Capped feeds, by URL.
+    pub(crate) feeds: BTreeMap<String, FeedUse>,
     pub(crate) slave_key: u64,
     pub(crate) masters_configured: bool,
     /// `friends.mode` is open.
@@ -103,6 +107,7 @@ impl Desk {
             no_room_since: None,
             tight: None,
             gone_guests: Vec::new(),
+            feeds: BTreeMap::new(),
             slave_key: 0,
             masters_configured: false,
         }
@@ -159,9 +164,13 @@ impl Desk {
         }
     }
 
-    /// Whether this policy is switched off.
-    pub(crate) fn off(&self, policy: Ablation) -> bool {
-        self.params.off.contains(&policy)
+    /// The facts as a policy sees them: as they are, or, of one that is switched off, nothing to decide on.
+    pub(crate) fn seen<F: Facts>(&self, facts: F) -> F {
+        if self.params.off.contains(&F::POLICY) {
+            facts.dull()
+        } else {
+            facts
+        }
     }
 
     /// A permit of so many bytes can be taken now.

@@ -2,9 +2,10 @@
 
 use crate::io::{ConnId, Defence, LeaveReason, MasterId, Note, Order, Output, PeerSource};
 use crate::node::desk::Desk;
-use crate::peer::Class;
-use crate::policy::{dial, rendezvous};
+use crate::peer::{Class, Peer};
+use crate::policy::{belief, dial, rendezvous};
 use crate::swarm::{Address, Standing, Swarm};
+use core::cmp::Reverse;
 use core::time::Duration;
 use std::net::SocketAddr;
 
@@ -26,6 +27,7 @@ impl Swarm {
                 dialling: None,
                 conn: None,
                 seed: false,
+                silent: 0,
                 ours: false,
             });
             known.source = known.source.min(source);
@@ -65,7 +67,7 @@ impl Swarm {
             .min(sought)
             .min(dial::HALF_OPEN.saturating_sub(under_way));
         let no_seeds =
-            self.serves_only_strangers() && self.avail.seeds as usize >= dial::SEEDS_KEPT;
+            self.serves_only_strangers() && self.avail.rivals() >= dial::SEEDS_KEPT as f64;
         let ripe = |addr: &SocketAddr, known: &Address| {
             let free = known.dialling.is_none()
                 && known.conn.is_none()
@@ -239,13 +241,7 @@ impl Swarm {
         self.forget_conn(desk, conn, lived, &peer);
     }
 
-    fn forget_conn(
-        &mut self,
-        desk: &Desk,
-        conn: ConnId,
-        lived: Duration,
-        peer: &crate::peer::Peer,
-    ) {
+    fn forget_conn(&mut self, desk: &Desk, conn: ConnId, lived: Duration, peer: &Peer) {
         // One that dialled us is dialled back where it says it listens: the way to begin anew after a stale promise.
         let back = peer
             .ext
@@ -262,6 +258,7 @@ impl Swarm {
                 dialling: None,
                 conn: None,
                 seed: false,
+                silent: 0,
                 ours: false,
             });
         }
@@ -274,7 +271,7 @@ impl Swarm {
         };
         known.conn = None;
         known.fails = if lived >= Duration::from_secs(30) {
-            0
+            known.silent
         } else {
             known.fails + 1
         };
@@ -289,32 +286,43 @@ impl Swarm {
             };
     }
 
-    /// Seeds beyond the few that a repeater needs are let go; they could only sit idle.
+    /// Seeds beyond the few that a repeater needs are let go, when enough have shown that they give: they could only sit
+    /// idle. One that was silent for long goes whether others have or not, and is tried again ever later.
     pub(crate) fn drop_useless_seeds(&mut self, desk: &mut Desk) {
         if !self.serves_only_strangers() || self.avail.seeds as usize <= dial::SEEDS_KEPT {
             return;
         }
+        let silent = |peer: &Peer| desk.now.since(peer.open);
+        let shown = |peer: &&Peer| peer.class == Class::Seed && !peer.chokes_us;
+        let enough = self.peers.values().filter(shown).count() >= dial::SEEDS_KEPT;
         let named = |addr| {
             self.book
                 .get(&addr)
                 .is_some_and(|known| known.source == PeerSource::User)
         };
-        let idle = |peer: &&crate::peer::Peer| {
+        let idle = |peer: &&Peer| {
             peer.class == Class::Seed
                 && peer.leases.is_empty()
                 && !peer.closing
                 && !named(peer.addr)
         };
-        let mut seeds: Vec<(u64, ConnId)> = self
+        let mut seeds: Vec<(Reverse<Duration>, u64, ConnId)> = self
             .peers
             .values()
             .filter(idle)
-            .map(|peer| (peer.down.total, peer.conn))
+            .map(|peer| (Reverse(silent(peer)), peer.down.total, peer.conn))
             .collect();
         seeds.sort_unstable();
         seeds.truncate(self.avail.seeds as usize - dial::SEEDS_KEPT);
-        for (_, conn) in seeds {
-            self.close(desk, conn);
+        for (Reverse(silent), _, conn) in seeds {
+            let liar = belief::given_up(silent);
+            let addr = self.peers.get(&conn).map(|peer| peer.addr);
+            if let Some(known) = addr.filter(|_| liar).and_then(|at| self.book.get_mut(&at)) {
+                known.silent += 1;
+            }
+            if liar || enough {
+                self.close(desk, conn);
+            }
         }
     }
 

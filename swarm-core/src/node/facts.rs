@@ -29,6 +29,9 @@ impl Swarm {
             ConnFact::Choking(yes) => {
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.chokes_us = yes;
+                    if !yes {
+                        peer.open = desk.now;
+                    }
                 }
                 if yes {
                     self.consider_interest(desk, conn);
@@ -277,6 +280,7 @@ impl Swarm {
             return;
         }
         self.account.given += bytes;
+        self.account.hour.gave(desk.now, bytes);
         self.demand_seen = desk.now;
         if self.hold == crate::io::Hold::Cache {
             self.count_copies(desk, conn, addr, piece, bytes);

@@ -2,7 +2,6 @@
 
 use crate::io::{ConnId, Defence, Note, Order, Output};
 use crate::node::desk::Desk;
-use crate::params::Ablation;
 use crate::peer::{Class, Tie, Told};
 use crate::policy::commitment::{self, CommitAge, CommitFacts};
 use crate::policy::evict::{self, EvictFacts, Purpose};
@@ -296,6 +295,7 @@ impl Swarm {
         active.stage = Stage::Retiring;
         active.uncovered.clear();
         desk.stock.retiring += permit;
+        self.refund_feeds(desk);
         self.partial.remove(&piece);
         for conn in holders {
             self.end_lease(desk, conn, piece, true);
@@ -366,8 +366,7 @@ impl Swarm {
             lack: self.avail.lack(piece),
             idle: desk.now.since(active.touched),
         };
-        let cost = evict::cost(facts, purpose)?;
-        Some(if desk.off(Ablation::Evict) { 0.0 } else { cost })
+        evict::cost(desk.seen(facts), purpose)
     }
 
     /// The cheapest held pieces, at most so many; among equals those first that no HAVE is awaited for.
@@ -399,6 +398,13 @@ impl Swarm {
             desk.room_wanted = desk.room_wanted.max(permit);
         }
         for piece in victims {
+            self.retire(desk, piece);
+        }
+    }
+
+    /// Gives up one piece of its own for a better one: its feeds may have no more cache.
+    pub(crate) fn swap_out(&mut self, desk: &mut Desk, purpose: Purpose) {
+        for piece in self.victims(desk, purpose, 1) {
             self.retire(desk, piece);
         }
     }

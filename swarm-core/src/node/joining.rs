@@ -3,9 +3,10 @@
 use crate::io::{Hold, LeaveReason, Note, Origin, Output, SwarmFact, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
-use crate::params::Ablation;
 use crate::peer::Class;
-use crate::policy::need::{self, NeedFacts, StayFacts};
+use crate::policy::feed_cap;
+use crate::policy::need::{self, NeedFacts, RankFacts, StayFacts};
+use crate::policy::never_harm;
 use crate::swarm::{Avail, Standing, Swarm};
 use crate::view::NeedTerm;
 use bt_wire::layout::Layout;
@@ -25,16 +26,18 @@ impl Swarm {
             incomplete,
             downloaders,
             counts_us: self.joined() && self.hold == Hold::Cache,
-            seen_seeds: self.avail.seeds,
+            seen_seeds: self.avail.rivals().round() as u32,
             seen_downloaders: self.avail.downloaders,
-            taken: self.account.taken,
+            taken: self.account.right(),
             given: self.account.given,
             piece: self.permit(),
             echoes: self.echoes,
+            joined: self.joined(),
+            room: self.room,
         }
     }
 
-    pub(crate) fn need_terms(&self) -> (f64, [NeedTerm; 5]) {
+    pub(crate) fn need_terms(&self) -> (f64, [NeedTerm; 7]) {
         need::score(&self.need_facts())
     }
 
@@ -86,7 +89,8 @@ impl Swarm {
 
     fn join(&mut self, desk: &mut Desk) {
         self.standing = Standing::Joined(desk.now);
-        self.account.at_join = (self.account.taken, self.account.given);
+        self.account.at_join = (self.account.right(), self.account.given);
+        self.account.prospecting = desk.now;
         self.demand_seen = desk.now;
         desk.stock.longest = desk
             .stock
@@ -113,7 +117,7 @@ impl Swarm {
         StayFacts {
             joined_for: desk.now.since(since),
             no_demand_for: desk.now.since(self.demand_seen),
-            taken: self.account.taken.saturating_sub(self.account.at_join.0),
+            taken: self.account.right().saturating_sub(self.account.at_join.0),
             given: self.account.given.saturating_sub(self.account.at_join.1),
             piece: self.permit(),
         }
@@ -264,12 +268,14 @@ impl Node {
 
     /// The ranking number of a swarm: its need (or the reverse, for the test that must fail).
     pub(crate) fn rank(&self, swarm: &Swarm) -> f64 {
-        if self.desk.off(Ablation::Need) {
-            1.0 / (f64::from(swarm.id.0) + 1.0)
-        } else if self.desk.params.invert_need {
-            1.0 / (swarm.need + 0.001)
+        let need = need::rank(self.desk.seen(RankFacts {
+            need: swarm.need,
+            place: swarm.id.0,
+        }));
+        if self.desk.params.invert_need {
+            1.0 / (need + 0.001)
         } else {
-            swarm.need
+            need
         }
     }
 
@@ -278,6 +284,8 @@ impl Node {
         if self.desk.stopped() {
             return;
         }
+        self.count_feeds();
+        self.trim_feeds();
         let ids: Vec<SwarmId> = self.swarms.keys().copied().collect();
         for id in ids {
             self.review_one(id);
@@ -363,17 +371,17 @@ impl Node {
             chosen.push(*id);
         }
         for id in chosen {
-            if let Some(swarm) = self.swarms.get_mut(&id) {
+            if let Some(swarm) = self.swarms.get_mut(&id)
+                && feed_cap::joins(swarm.room, swarm.permit())
+            {
                 swarm.join(&mut self.desk);
+                self.count_feeds();
             }
         }
     }
 
     /// Once a second: swarms that do not repay, or in which nobody wants anything, are left for a while.
     pub(crate) fn leave_poor(&mut self) {
-        if self.desk.off(Ablation::Leave) {
-            return;
-        }
         for swarm in self.swarms.values_mut() {
             let Standing::Joined(since) = swarm.standing else {
                 continue;
@@ -384,7 +392,10 @@ impl Node {
             if swarm.must_join() || swarm.master_demand() {
                 continue;
             }
-            if let Some(why) = need::leave(&swarm.stay_facts(&self.desk, since)) {
+            let stay = self.desk.seen(swarm.stay_facts(&self.desk, since));
+            let harm = never_harm::leaves(&swarm.harm(&self.desk));
+            let harmed = harm.then_some(LeaveReason::Harm);
+            if let Some(why) = harmed.or_else(|| need::leave(&stay)) {
                 swarm.leave_and_rest(&mut self.desk, why);
             }
         }

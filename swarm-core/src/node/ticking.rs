@@ -3,8 +3,9 @@
 use crate::io::{ConnId, SwarmId};
 use crate::node::Node;
 use crate::node::desk::Desk;
-use crate::params::Ablation;
-use crate::policy::gate::{self, Draw};
+use crate::peer::Class;
+use crate::policy::belief;
+use crate::policy::gate::{self, ChanceFacts, Draw, GateFacts};
 use crate::policy::stop_loss;
 use crate::swarm::{Stage, Standing, Swarm, Why};
 use crate::time::Timestamp;
@@ -16,10 +17,6 @@ pub(crate) const TICK: Duration = Duration::from_secs(1);
 const RECHOKE: Duration = Duration::from_secs(10);
 /// A peer that said nothing of its set for so long has nothing.
 const SILENT: Duration = Duration::from_secs(2);
-/// A less needy swarm may use the line after the neediest had so long to fill it.
-const CHANCE: Duration = Duration::from_secs(20);
-/// Part of the line that counts as filled.
-const FILLED: f64 = 0.6;
 
 impl Swarm {
     /// Bytes that will keep the line busy, and bytes still coming.
@@ -71,6 +68,19 @@ impl Swarm {
         }
     }
 
+    /// How far each seed is believed: by when it last gave, or let us ask. Who was not asked is believed, and who took a
+    /// piece from us before it was a seed.
+    fn weigh_seeds(&mut self, now: Timestamp) {
+        let (mut doubted, piece) = (0.0, self.permit());
+        for peer in self.peers.values_mut().filter(|p| p.class == Class::Seed) {
+            if !peer.interested || peer.is_open(now) || peer.up.total >= piece {
+                peer.open = now;
+            }
+            doubted += 1.0 - belief::weight(now.since(peer.open));
+        }
+        self.avail.doubted = doubted;
+    }
+
     /// What one swarm does on the tick, but for its part of the gate.
     fn tick(&mut self, desk: &mut Desk, rechoke: bool) {
         self.expire_dials(desk);
@@ -78,6 +88,7 @@ impl Swarm {
             return;
         }
         self.assume_empty(desk);
+        self.weigh_seeds(desk.now);
         self.age_commitments(desk);
         self.age_deliveries(desk);
         self.abandon_orphans(desk);
@@ -184,7 +195,7 @@ impl Node {
             .map(|s| (self.rank(s), s.id))
             .collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let mut busy = 0.0;
+        let mut before = 0.0;
         let mut held_back = false;
         for (_, id) in ranked {
             let now = self.desk.now;
@@ -193,33 +204,27 @@ impl Node {
             };
             let horizon = gate::horizon(swarm.fetch_s, swarm.lag_s);
             let (backlog, coming) = swarm.demand(&self.desk, horizon);
-            busy += backlog + coming;
-            let room = gate::room(capacity, horizon, busy, 0.0);
-            let unused = gate::room(
-                (capacity - self.desk.up.rate).max(0.0),
-                horizon,
+            let carried = self.desk.up.rate;
+            swarm.allow = gate::allowance(&self.desk.seen(GateFacts {
+                capacity,
+                carried,
+                horizon_s: horizon,
+                before,
                 backlog,
                 coming,
-            );
-            swarm.allow = if self.desk.off(Ablation::Gate) {
-                f64::MAX
-            } else if held_back {
-                0.0
-            } else {
-                room.min(if busy > backlog + coming {
-                    unused
-                } else {
-                    room
-                })
-            };
+                held_back,
+            }));
+            before += backlog + coming;
             let Standing::Joined(since) = swarm.standing else {
                 continue;
             };
-            let filled = self.desk.up.rate >= capacity * FILLED;
-            let wants = swarm.avail.downloaders > 0 && !swarm.free_plan.queue.is_empty();
-            held_back |= filled
-                || (wants && now.since(since) < CHANCE)
-                || (swarm.avail.downloaders == 0 && now.since(since) < CHANCE);
+            held_back |= gate::goes_first(&ChanceFacts {
+                capacity,
+                carried,
+                joined_for: now.since(since),
+                downloaders: swarm.avail.downloaders,
+                planned: !swarm.free_plan.queue.is_empty(),
+            });
         }
     }
 

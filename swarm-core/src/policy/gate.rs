@@ -15,6 +15,10 @@ const SLACK_S: f64 = 2.0;
 const HORIZON_MAX_S: f64 = 30.0;
 /// A peer that was told of something and asked for nothing for so long does not draw.
 pub const DEAF_AFTER: Duration = Duration::from_secs(12);
+/// A less needy swarm may use the line after the neediest had so long to fill it.
+const CHANCE: Duration = Duration::from_secs(20);
+/// Part of the line that counts as filled.
+const FILLED: f64 = 0.6;
 
 /// One peer's part of the backlog.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +44,70 @@ pub fn backlog(draws: impl Iterator<Item = Draw>, horizon_s: f64) -> f64 {
         .filter(|draw| draw.asks)
         .map(|draw| (draw.pending as f64).min(draw.rate * horizon_s))
         .sum()
+}
+
+/// What decides how much one swarm may order until the next tick. Rates are bytes/s.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GateFacts {
+    /// What the line can carry, and what it carries.
+    pub capacity: f64,
+    /// See there.
+    pub carried: f64,
+    /// How far ahead to look, seconds.
+    pub horizon_s: f64,
+    /// Bytes that keep the line busy, of swarms that go before; of this one; and of what is coming in this one.
+    pub before: f64,
+    /// See there.
+    pub backlog: f64,
+    /// See there.
+    pub coming: f64,
+    /// A needier swarm still has its chance, or fills the line.
+    pub held_back: bool,
+}
+
+/// Bytes of expected uploads that a swarm may order: the neediest has the line, the others what it left unused.
+#[must_use]
+pub fn allowance(facts: &GateFacts) -> f64 {
+    let GateFacts {
+        capacity,
+        horizon_s,
+        backlog,
+        coming,
+        ..
+    } = *facts;
+    if facts.held_back {
+        return 0.0;
+    }
+    let room_left = room(capacity, horizon_s, facts.before + backlog + coming, 0.0);
+    if facts.before > 0.0 {
+        let idle = (capacity - facts.carried).max(0.0);
+        room_left.min(room(idle, horizon_s, backlog, coming))
+    } else {
+        room_left
+    }
+}
+
+/// One swarm, as the less needy ones wait for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChanceFacts {
+    /// What the line can carry, and what it carries, bytes/s.
+    pub capacity: f64,
+    /// See there.
+    pub carried: f64,
+    /// Time since it was joined.
+    pub joined_for: Duration,
+    /// Connected downloaders.
+    pub downloaders: u32,
+    /// There are pieces that it could fetch.
+    pub planned: bool,
+}
+
+/// Whether less needy swarms have to wait: it fills the line, or may still come to.
+#[must_use]
+pub fn goes_first(facts: &ChanceFacts) -> bool {
+    let filled = facts.carried >= facts.capacity * FILLED;
+    let may_fill = facts.downloaders == 0 || facts.planned;
+    filled || (may_fill && facts.joined_for < CHANCE)
 }
 
 /// Bytes of expected uploads that may still be ordered. Negative or zero: the gate is shut.
@@ -81,6 +149,68 @@ mod tests {
         }];
         assert!((backlog(slow.into_iter(), 5.0) - 5000.0).abs() < 1.0);
         assert!(room(1000.0, 5.0, 0.0, 6000.0) < 0.0);
+    }
+
+    #[test]
+    fn the_neediest_has_the_line_and_the_others_what_it_leaves() {
+        let first = GateFacts {
+            capacity: 100.0,
+            carried: 0.0,
+            horizon_s: 10.0,
+            before: 0.0,
+            backlog: 200.0,
+            coming: 100.0,
+            held_back: false,
+        };
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
+        assert!(close(allowance(&first), 700.0));
+        let second = GateFacts {
+            before: 600.0,
+            ..first
+        };
+        assert!(close(allowance(&second), 100.0));
+        assert!(
+            allowance(&GateFacts {
+                carried: 100.0,
+                ..second
+            }) < 0.0
+        );
+        assert!(close(
+            allowance(&GateFacts {
+                held_back: true,
+                ..first
+            }),
+            0.0
+        ));
+    }
+
+    #[test]
+    fn others_wait_while_it_fills_the_line_or_may_come_to() {
+        let young = ChanceFacts {
+            capacity: 100.0,
+            carried: 0.0,
+            joined_for: Duration::ZERO,
+            downloaders: 3,
+            planned: true,
+        };
+        let old = ChanceFacts {
+            joined_for: CHANCE,
+            ..young
+        };
+        assert!(goes_first(&young) && !goes_first(&old));
+        assert!(!goes_first(&ChanceFacts {
+            planned: false,
+            ..young
+        }));
+        assert!(goes_first(&ChanceFacts {
+            planned: false,
+            downloaders: 0,
+            ..young
+        }));
+        assert!(goes_first(&ChanceFacts {
+            carried: 60.0,
+            ..old
+        }));
     }
 
     #[test]

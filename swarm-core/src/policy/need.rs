@@ -1,6 +1,6 @@
 //! Which swarm needs us: the prior from scrapes, the posterior from what came of our help.
 //!
-//! need = prior × return × echo.
+//! need = prior × return × echo, and nothing where the caps of its feed leave no room ([`crate::policy::feed_cap`]).
 //!
 //! - prior = p² / (s + 1), p = peers that still download, s = seeds (BiglyBT's peer-count rank, prior-art §8).
 //!   `downloaders` (BEP 21) is better than `incomplete`. We are subtracted where we are counted. *Unknown is not
@@ -11,6 +11,7 @@
 //!   the swarm spreads it on (V-Formation's propagation metric, read from plain HAVEs).
 
 use crate::io::LeaveReason;
+use crate::policy::feed_cap::{self, FeedRoom};
 use crate::view::NeedTerm;
 use core::time::Duration;
 
@@ -51,11 +52,15 @@ pub struct NeedFacts {
     pub piece: u64,
     /// Networks heard announcing a piece that we had given to another.
     pub echoes: u32,
+    /// It is joined: its feeds' caps keep out only those that are not.
+    pub joined: bool,
+    /// What its feeds leave it.
+    pub room: FeedRoom,
 }
 
 /// The score and its terms; the terms' weights multiplied are the score.
 #[must_use]
-pub fn score(facts: &NeedFacts) -> (f64, [NeedTerm; 5]) {
+pub fn score(facts: &NeedFacts) -> (f64, [NeedTerm; 7]) {
     let scraped = facts
         .downloaders
         .or(facts.incomplete)
@@ -86,6 +91,7 @@ pub fn score(facts: &NeedFacts) -> (f64, [NeedTerm; 5]) {
     } else {
         (f64::from(facts.echoes) / pieces_given).min(2.0)
     };
+    let admits = |has_room: bool| if facts.joined || has_room { 1.0 } else { 0.0 };
     let ratio = (facts.taken > 0).then(|| facts.given as f64 / facts.taken as f64);
     let terms = [
         NeedTerm {
@@ -113,8 +119,33 @@ pub fn score(facts: &NeedFacts) -> (f64, [NeedTerm; 5]) {
             value: Some(f64::from(u8::from(scraped.is_some()))),
             weight: 1.0,
         },
+        NeedTerm {
+            name: "torrents left to its feed",
+            value: facts.room.torrents.map(f64::from),
+            weight: admits(facts.room.torrents != Some(0)),
+        },
+        NeedTerm {
+            name: "cache left to its feed, bytes",
+            value: facts.room.cache.map(|left| left as f64),
+            weight: admits(feed_cap::fetches(facts.room, facts.piece)),
+        },
     ];
     (terms.iter().map(|term| term.weight).product(), terms)
+}
+
+/// One swarm among others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RankFacts {
+    /// Its need score.
+    pub need: f64,
+    /// Its place in the order of coming.
+    pub place: u32,
+}
+
+/// The number that swarms are ranked by: the need.
+#[must_use]
+pub fn rank(facts: RankFacts) -> f64 {
+    facts.need
 }
 
 /// What decides whether a joined swarm is worth staying in.
@@ -180,6 +211,29 @@ mod tests {
             ..counted(3, 1)
         };
         assert!(score(&us).0.abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_full_feed_needs_nobody_and_what_is_joined_stays() {
+        let room = FeedRoom {
+            torrents: Some(0),
+            cache: None,
+        };
+        let full = NeedFacts {
+            room,
+            ..counted(1, 8)
+        };
+        assert!(score(&full).0.abs() < f64::EPSILON);
+        let joined = NeedFacts {
+            joined: true,
+            ..full
+        };
+        assert!(score(&joined).0 > 0.0);
+        let shown = score(&full)
+            .1
+            .iter()
+            .any(|term| term.name == "torrents left to its feed" && term.value == Some(0.0));
+        assert!(shown);
     }
 
     #[test]

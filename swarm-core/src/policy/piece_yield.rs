@@ -1,6 +1,6 @@
 //! Expected uploads of a piece, in copies.
 //!
-//! yield = L / (1 + S·w + H·v): L downloaders lack it; S seeds and H other peers hold it besides us and compete for
+//! yield = L / (1 + S·w + H·v): L downloaders lack it; S seeds, as far as they are believed, and H other peers hold it besides us and compete for
 //! the requests. A seed with a free slot serves anything; a downloader's line is shared with all it exchanges with.
 //! Weights w = 0.75 and v = 0.05 and the goal of 2.9 copies: tuned on the virtual swarm of rig E4 (tests/support), means of
 //! eight runs. There the goal is a plain trade: with 2.3 a ratio of 4.4 and 67 % of the line, with 2.9 4.8 and 62 %; a
@@ -18,40 +18,79 @@ const HOLDER: f64 = 0.05;
 const GOAL: f64 = 2.9;
 /// In a small swarm: this part of its downloaders.
 const SMALL: f64 = 0.42;
+/// The same where the cache has room for few pieces, and not the line is what is short of: what only the seed has, or
+/// one other.
+const SCARCE_GOAL: f64 = 3.6;
+const SCARCE_SMALL: f64 = 0.45;
+/// Fewer pieces than this in the whole cache are few.
+const FEW: u64 = 16;
 
 /// Who has a piece and who lacks it, us left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct YieldFacts {
     /// Downloaders that lack it.
     pub lack: u32,
     /// Seeds.
     pub seeds: u32,
+    /// Of them, those believed to have a slot free ([`crate::policy::belief`]).
+    pub rivals: f64,
     /// Other holders.
     pub holders: u32,
+}
+
+/// An absent piece that may be planned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PlanFacts {
+    /// Who has it and who lacks it.
+    pub piece: YieldFacts,
+    /// Downloaders in all.
+    pub downloaders: u32,
+    /// The swarm has taken something from us.
+    pub proven: bool,
+    /// The cache holds few pieces of this length.
+    pub scarce: bool,
+    /// Part that downloaders gain each second of what they lack, times the seconds until we have the piece.
+    pub wait: f64,
+}
+
+/// What a piece is worth, in copies; `None`: not a fetch.
+#[must_use]
+pub fn worth(facts: &PlanFacts) -> Option<f64> {
+    let copies = on_arrival(copies(facts.piece), facts.wait);
+    let least = threshold(facts.downloaders, facts.proven, facts.scarce);
+    (copies >= least).then_some(copies)
 }
 
 /// Expected uploads, in copies of the piece.
 #[must_use]
 pub fn copies(facts: YieldFacts) -> f64 {
-    f64::from(facts.lack)
-        / (1.0 + SEED * f64::from(facts.seeds) + HOLDER * f64::from(facts.holders))
+    f64::from(facts.lack) / (1.0 + SEED * facts.rivals + HOLDER * f64::from(facts.holders))
 }
 
-/// What is left of a yield when the piece arrives only after so many seconds: downloaders gain `hazard` of what they
-/// lack each second, from others. That is e⁻ˣ of it, x = hazard × seconds, by the first terms of its series.
+/// What is left of a yield when the piece arrives only after a while: downloaders gain a part of what they lack each
+/// second, from others. That is e⁻ˣ of it, x = that part × seconds, by the first terms of its series.
 #[must_use]
-pub fn on_arrival(copies: f64, hazard: f64, seconds: f64) -> f64 {
-    let x = hazard * seconds;
+pub fn on_arrival(copies: f64, x: f64) -> f64 {
     copies / (1.0 + x + x * x / 2.0)
+}
+
+/// A cache of so many bytes holds few pieces of this length.
+#[must_use]
+pub fn scarce(cache: u64, piece: u64) -> bool {
+    cache / piece.max(1) < FEW
 }
 
 /// Least yield worth a fetch in a swarm of so many downloaders, in copies: never below one, for a byte taken from a
 /// swarm must come back. `proven`: it has taken something from us. Until then one will do, for nobody unchokes us for
 /// long who got nothing from us: what the first pieces bring is not only their copies.
 #[must_use]
-pub fn threshold(downloaders: u32, proven: bool) -> f64 {
-    let goal = if proven { GOAL } else { 1.0 };
-    (SMALL * f64::from(downloaders)).clamp(1.0, goal)
+pub fn threshold(downloaders: u32, proven: bool, scarce: bool) -> f64 {
+    let (part, goal) = match (proven, scarce) {
+        (false, _) => (SMALL, 1.0),
+        (true, false) => (SMALL, GOAL),
+        (true, true) => (SCARCE_SMALL, SCARCE_GOAL),
+    };
+    (part * f64::from(downloaders)).clamp(1.0, goal)
 }
 
 #[cfg(test)]
@@ -64,6 +103,7 @@ mod tests {
             copies(YieldFacts {
                 lack,
                 seeds,
+                rivals: f64::from(seeds),
                 holders,
             })
         };
@@ -72,10 +112,39 @@ mod tests {
     }
 
     #[test]
+    fn where_the_cache_is_small_a_piece_has_to_bring_more() {
+        assert!(scarce(4 << 20, 512 << 10) && !scarce(16 << 20, 512 << 10));
+        let of = |lack, holders| {
+            copies(YieldFacts {
+                lack,
+                seeds: 1,
+                rivals: 1.0,
+                holders,
+            })
+        };
+        let least = threshold(8, true, true);
+        assert!(of(8, 0) >= least && of(7, 1) >= least && of(6, 2) < least);
+        assert!(of(6, 2) >= threshold(8, true, false));
+    }
+
+    #[test]
+    fn a_seed_that_is_not_believed_does_not_compete() {
+        let of = |rivals| {
+            copies(YieldFacts {
+                lack: 8,
+                seeds: 6,
+                rivals,
+                holders: 0,
+            })
+        };
+        assert!(of(6.0) < threshold(8, true, false) && of(1.3) >= threshold(8, true, false));
+    }
+
+    #[test]
     fn late_pieces_yield_less() {
-        assert!(on_arrival(4.0, 0.02, 8.0) < on_arrival(4.0, 0.02, 2.0));
-        let none = (on_arrival(4.0, 0.02, 0.0) - 4.0).abs();
-        assert!(none < f64::EPSILON && on_arrival(4.0, 1.0, 8.0) < 0.1);
+        assert!(on_arrival(4.0, 0.16) < on_arrival(4.0, 0.04));
+        let none = (on_arrival(4.0, 0.0) - 4.0).abs();
+        assert!(none < f64::EPSILON && on_arrival(4.0, 8.0) < 0.1);
     }
 
     #[test]
@@ -84,14 +153,15 @@ mod tests {
             copies(YieldFacts {
                 lack,
                 seeds,
+                rivals: f64::from(seeds),
                 holders,
             })
         };
-        assert!(y(8, 1, 0) >= threshold(8, true));
-        assert!(y(8, 4, 0) < threshold(8, true));
-        assert!(y(4, 2, 0) < threshold(4, true) && y(4, 4, 0) < threshold(4, true));
-        assert!(y(3, 1, 0) >= threshold(3, true) && y(2, 1, 0) >= threshold(2, true));
-        assert!(y(2, 8, 0) < threshold(2, true));
-        assert!(y(1, 1, 0) < threshold(1, true));
+        assert!(y(8, 1, 0) >= threshold(8, true, false));
+        assert!(y(8, 4, 0) < threshold(8, true, false));
+        assert!(y(4, 2, 0) < threshold(4, true, false) && y(4, 4, 0) < threshold(4, true, false));
+        assert!(y(3, 1, 0) >= threshold(3, true, false) && y(2, 1, 0) >= threshold(2, true, false));
+        assert!(y(2, 8, 0) < threshold(2, true, false));
+        assert!(y(1, 1, 0) < threshold(1, true, false));
     }
 }

@@ -11,6 +11,8 @@ pub struct Case {
     pub name: String,
     /// The plan, changed.
     pub plan: Plan,
+    /// The case without us, of the same scene.
+    pub against: Option<String>,
 }
 
 /// A plan that cannot be run.
@@ -64,7 +66,11 @@ pub fn load(text: &str, changes: &[String]) -> Result<Vec<Case>, PlanError> {
             }
             let plan: Plan = plan.try_into()?;
             check(&plan)?;
+            let own = case.get("against").and_then(Value::as_str);
+            let against = own.map(str::to_owned).or_else(|| plan.against.clone());
+            let helped = plan.repeater.as_ref().is_some_and(|r| r.count > 0);
             Ok(Case {
+                against: against.filter(|_| helped),
                 name: name.unwrap_or("all").into(),
                 plan,
             })

@@ -220,6 +220,7 @@ impl Brain for Script {
             | Input::Master(..)
             | Input::Friends(_)
             | Input::Limits(_)
+            | Input::FeedCap(..)
             | Input::Paused(_)
             | Input::Wall(_)
             | Input::Carried(_)
