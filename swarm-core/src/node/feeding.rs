@@ -10,7 +10,7 @@ use crate::swarm::{Stage, Swarm};
 fn url(origin: &Origin) -> Option<&String> {
     match origin {
         Origin::Feed(url) => Some(url),
-        Origin::User | Origin::Master(_) | Origin::Friend(_) => None,
+        Origin::User | Origin::Master(_) | Origin::Friend(_) | Origin::Rendezvous => None,
     }
 }
 

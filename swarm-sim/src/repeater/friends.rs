@@ -112,7 +112,7 @@ impl World {
                 };
                 let own = slave.key_for(iou.debtor);
                 if slave.ledger.accept(own, &iou) {
-                    self.tell_friend(node, iou.debtor, FriendFact::Iou(iou.total));
+                    self.tell_friend(node, iou.debtor, FriendFact::Iou(iou.total, None));
                 }
             }
         }
@@ -184,7 +184,7 @@ impl World {
             FriendsOutput::Send(FriendId(friend), message) => {
                 self.say_friend(node, friend, message);
             }
-            FriendsOutput::Sign(FriendId(friend), total) => self.sign(node, friend, total),
+            FriendsOutput::Sign(FriendId(friend), total, _) => self.sign(node, friend, total),
             // A run has no second start.
             FriendsOutput::Keep(..) => {}
             FriendsOutput::FetchMeta {
