@@ -157,9 +157,8 @@ fn all_mistakes_are_told_at_once_each_at_its_place() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_unless_harmless() {
-    for text in ["[node]\nbind_device = \"wg0\""] {
-        assert!(refused(text).contains("not built yet\nhint: "), "{text}");
-    }
+    let text = "[node]\nbind_device = \"wg0\"";
+    assert!(refused(text).contains("not built yet\nhint: "), "{text}");
     read("[friends]\nmode = \"off\"\n[discovery]\ndht = false\nlsd = false\nport_mapping = false")
         .unwrap();
 }

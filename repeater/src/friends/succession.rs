@@ -2,6 +2,7 @@
 //! stays, and counts together with what is signed with the new one.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use friends_proto::identity::PublicKey;
 use friends_proto::ledger::Account;
@@ -202,9 +203,9 @@ impl Friends {
         let Some(friend) = known.friends.get(&old).cloned() else {
             return Ok(());
         };
-        if !known.friends.contains_key(&new) {
+        if let Entry::Vacant(place) = known.friends.entry(new) {
             self.store.put_friend(&new, &friend)?;
-            known.friends.insert(new, friend);
+            place.insert(friend);
         }
         let account = || Account::new(self.identity.public_key(), new, self.epoch);
         known.accounts.entry(new).or_insert_with(account);
