@@ -240,7 +240,10 @@ fn slaves_in_open_mode_make_acquaintances_and_no_friends() -> anyhow::Result<()>
     ben.ctl(&["rendezvous", "join", magnet])?;
     wait_shown(&host, "listed", &json!(2))?;
     for slave in [&host, &ann, &ben] {
-        ensure!(slave.ctl(&["friends"])? == json!([]), "a friend that nobody added");
+        ensure!(
+            slave.ctl(&["friends"])? == json!([]),
+            "a friend that nobody added"
+        );
     }
     Ok(())
 }
