@@ -1,7 +1,6 @@
 //! Reads every setting once at the start, so that another version's format, a lost .torrent or a damaged value shows then.
 //! One damaged value is put aside and named; the rest is used.
 
-use bt_wire::ids::InfoHash;
 use friends_proto::identity::{PUBLIC_BYTES, PublicKey};
 use swarm_core::policy::quota::Book;
 
@@ -14,7 +13,8 @@ impl Store {
     /// Errors: `Newer`, `TooOld`, and those of the file system.
     pub(super) fn sift(&self, notes: &mut Vec<StoreNote>) -> Result<(), StoreError> {
         let any = |_: &[u8]| true;
-        self.sift_tree::<SwarmRow>(SWARMS, |key| key.len() == InfoHash([0; 20]).0.len(), notes)?;
+        let is_hash = |key: &[u8]| <[u8; 20]>::try_from(key).is_ok();
+        self.sift_tree::<SwarmRow>(SWARMS, is_hash, notes)?;
         self.sift_tree::<SavedFeed>(FEEDS, any, notes)?;
         self.sift_tree::<SavedMaster>(MASTERS, any, notes)?;
         self.sift_tree::<Flag>(FLAGS, any, notes)?;
