@@ -226,7 +226,7 @@ impl Pair {
 
     /// So many kills, and after each what must hold.
     pub fn suffer(&mut self, kills: u64, stop: &AtomicBool) -> anyhow::Result<()> {
-        while self.tally.kills < kills && !stop.load(Ordering::Relaxed) {
+        while self.tally.kills < kills && !stop.load(Ordering::Relaxed) && !self.is_worn()? {
             let n = self.tally.kills + 1;
             self.round(kills)
                 .with_context(|| format!("kill {n} of {kills}"))?;
@@ -245,6 +245,16 @@ impl Pair {
             side.slave.stop()?;
         }
         Ok(())
+    }
+
+    /// So much was left unsigned by the dead that one of them is soon refused more help.
+    fn is_worn(&self) -> anyhow::Result<bool> {
+        for side in &self.sides {
+            if side.row()?.disputed * 2 > WINDOW {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn round(&mut self, kills: u64) -> anyhow::Result<()> {
