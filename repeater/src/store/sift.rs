@@ -1,7 +1,6 @@
 //! Reads every setting once at the start, so that another version's format, a lost .torrent or a damaged value shows then.
 //! One damaged value is put aside and named; the rest is used.
 
-use bt_wire::ids::InfoHash;
 use friends_proto::identity::{PUBLIC_BYTES, PublicKey};
 use swarm_core::policy::quota::Book;
 
@@ -20,15 +19,15 @@ use super::{
 impl Store {
     /// Errors: `Newer`, `TooOld`, and those of the file system.
     pub(super) fn sift(&self, notes: &mut Vec<StoreNote>) -> Result<(), StoreError> {
-        let hash = InfoHash([0; 20]).0.len();
-        self.sift_tree::<SwarmRow>(SWARMS, |key, _| key.len() == hash, notes)?;
+        let is_hash = |key: &[u8]| <[u8; 20]>::try_from(key).is_ok();
+        self.sift_tree::<SwarmRow>(SWARMS, |key, _| is_hash(key), notes)?;
         self.sift_tree::<SavedFeed>(FEEDS, |_, _| true, notes)?;
         self.sift_tree::<SavedMaster>(MASTERS, |_, _| true, notes)?;
         self.sift_tree::<Flag>(FLAGS, |_, _| true, notes)?;
         self.sift_tree::<Book>(MONTHS, |_, _| true, notes)?;
         self.sift_tree::<SavedFriend>(FRIENDS, |key, _| public_key(key).is_some(), notes)?;
-        self.sift_tree::<SavedWish>(WISHES, |key, _| key.len() == hash, notes)?;
-        self.sift_tree::<SavedRendezvous>(RENDEZVOUS, |key, _| key.len() == hash, notes)?;
+        self.sift_tree::<SavedWish>(WISHES, |key, _| is_hash(key), notes)?;
+        self.sift_tree::<SavedRendezvous>(RENDEZVOUS, |key, _| is_hash(key), notes)?;
         let names = |key: &[u8], saved: &SavedSuccession| statement(key, saved).is_some();
         self.sift_tree::<SavedSuccession>(FOLLOWED, names, notes)?;
         self.sift_tree::<SavedSuccession>(REPLACED, names, notes)?;

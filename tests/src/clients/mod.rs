@@ -26,7 +26,7 @@ use crate::wait::eventually;
 /// Every client's peer port.
 pub const PEER_PORT: u16 = 6881;
 /// A client may take this long to start, to take a torrent, or to stop.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program that Debian has a package of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

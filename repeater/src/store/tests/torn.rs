@@ -181,14 +181,17 @@ fn a_damaged_friend_is_put_aside_and_the_rest_is_used() {
         .unwrap();
     drop(store);
     let (store, report) = Store::open(dir.path()).unwrap();
-    let named = report.notes.iter().map(|note| match note {
-        StoreNote::ValueDamaged {
+    let named = report.notes.iter().map(|note| {
+        let StoreNote::ValueDamaged {
             what,
             key,
             moved_to,
             ..
-        } => (*what, key.as_str(), fs::read(moved_to).unwrap()),
-        other => panic!("{other}"),
+        } = note
+        else {
+            panic!("{note}")
+        };
+        (*what, key.as_str(), fs::read(moved_to).unwrap())
     });
     let hex = "f9".repeat(32);
     let expected = [
