@@ -43,13 +43,38 @@ struct Leecher {
     _peer: RawPeer,
 }
 
-/// A torrent that one seed has, and the slave was told to stay in.
-fn stage(name: &str, slave: &Btslave) -> anyhow::Result<(Torrent, Taken)> {
-    let torrent = Torrent::new(name, SIZE, PIECE, Kind::default())?;
-    let (seed, taken) = serve(address(2), &torrent, source)?;
-    let (path, seed) = (torrent.path.display().to_string(), seed.to_string());
-    slave.ctl(&["swarms", "add", &path, "--pin", "--peer", &seed])?;
-    Ok((torrent, taken))
+/// A torrent, and its one seed.
+struct Scene {
+    torrent: Torrent,
+    seed: SocketAddr,
+    taken: Taken,
+}
+
+impl Scene {
+    fn new(name: &str) -> anyhow::Result<Self> {
+        let torrent = Torrent::new(name, SIZE, PIECE, Kind::default())?;
+        let (seed, taken) = serve(address(2), &torrent, source)?;
+        Ok(Self {
+            torrent,
+            seed,
+            taken,
+        })
+    }
+
+    /// Tells the slave of it, never to be left.
+    fn introduce(&self, slave: &Btslave) -> anyhow::Result<()> {
+        let (path, seed) = (
+            self.torrent.path.display().to_string(),
+            self.seed.to_string(),
+        );
+        let args = ["swarms", "add", &path, "--pin", "--peer", &seed];
+        slave.ctl(&args).map(drop)
+    }
+
+    /// Connections that the slave made to the seed.
+    fn dials(&self) -> usize {
+        self.taken.lock().map_or(0, |taken| taken.len())
+    }
 }
 
 fn dial(from: Ipv4Addr, to: SocketAddr, torrent: &Torrent) -> anyhow::Result<Leecher> {
@@ -114,27 +139,29 @@ fn stands_still(slave: &Btslave, torrent: &Torrent) -> anyhow::Result<()> {
 fn a_pause_lasts_over_a_restart() -> anyhow::Result<()> {
     let sections = "[cache]\nsize = \"4 MiB\"\nmemory = \"4 MiB\"\nmin_free = \"0 B\"";
     let mut slave = Btslave::start(address(1), sections, &[])?;
-    let (torrent, taken) = stage("paused.bin", &slave)?;
-    let before = leechers(&slave, &torrent)?;
+    let scene = Scene::new("paused.bin")?;
+    let torrent = &scene.torrent;
+    scene.introduce(&slave)?;
+    let before = leechers(&slave, torrent)?;
     wait_pieces(&before, 4)?;
     slave.ctl(&["pause"])?;
-    stands_still(&slave, &torrent)?;
+    stands_still(&slave, torrent)?;
     drop(before);
 
     slave.stop()?;
-    let dials = || taken.lock().map_or(0, |taken| taken.len());
-    let dialled = dials();
+    let dialled = scene.dials();
     slave.restart()?;
-    stands_still(&slave, &torrent)?;
+    stands_still(&slave, torrent)?;
     let status = slave.ctl(&["status"])?;
     let moved = this_run(&status).context("no figures of this run")?;
     ensure!(moved == (0, 0), "paused, and {moved:?} bytes went");
-    ensure!(dials() == dialled, "it dialled the seed while paused");
+    ensure!(scene.dials() == dialled, "it dialled the seed while paused");
 
     slave.ctl(&["resume"])?;
-    let after = leechers(&slave, &torrent)?;
+    scene.introduce(&slave)?;
+    let after = leechers(&slave, torrent)?;
     wait_pieces(&after, 4)?;
-    ensure!(dials() > dialled, "the seed was not dialled again");
+    ensure!(scene.dials() > dialled, "the seed was not dialled again");
     slave.stop()
 }
 
@@ -142,9 +169,10 @@ fn a_pause_lasts_over_a_restart() -> anyhow::Result<()> {
 fn min_free_keeps_the_cache_off_the_disk() -> anyhow::Result<()> {
     let sections = "[cache]\nsize = \"2 MiB\"\nmemory = \"1 MiB\"\nmin_free = \"100000 TiB\"";
     let mut slave = Btslave::start(address(1), sections, &[])?;
-    let (torrent, _seed) = stage("full.bin", &slave)?;
+    let scene = Scene::new("full.bin")?;
     for round in ["first run", "after the restart"] {
-        let takers = leechers(&slave, &torrent)?;
+        scene.introduce(&slave)?;
+        let takers = leechers(&slave, &scene.torrent)?;
         wait_counter(&slave, "btslave_cache_min_free_total", 1.0, LIMIT).context(round)?;
         // Twice what memory holds: pieces come and go.
         wait_pieces(&takers, (2 << 20) / PIECE as usize).context(round)?;

@@ -91,6 +91,8 @@ impl Swarm {
         self.standing = Standing::Joined(desk.now);
         self.account.at_join = (self.account.right(), self.account.given);
         self.account.prospecting = desk.now;
+        // Nothing is forgiven before it is decided whether to stay.
+        self.account.halved = desk.now;
         self.demand_seen = desk.now;
         desk.stock.longest = desk
             .stock

@@ -91,7 +91,7 @@ pub fn score(facts: &NeedFacts) -> (f64, [NeedTerm; 7]) {
     } else {
         (f64::from(facts.echoes) / pieces_given).min(2.0)
     };
-    let admits = |has_room: bool| if facts.joined || has_room { 1.0 } else { 0.0 };
+    let [places, cache] = cap_terms(facts);
     let ratio = (facts.taken > 0).then(|| facts.given as f64 / facts.taken as f64);
     let terms = [
         NeedTerm {
@@ -119,6 +119,16 @@ pub fn score(facts: &NeedFacts) -> (f64, [NeedTerm; 7]) {
             value: Some(f64::from(u8::from(scraped.is_some()))),
             weight: 1.0,
         },
+        places,
+        cache,
+    ];
+    (terms.iter().map(|term| term.weight).product(), terms)
+}
+
+/// What the caps of its feed leave it: nothing keeps it out, or all does.
+fn cap_terms(facts: &NeedFacts) -> [NeedTerm; 2] {
+    let admits = |has_room: bool| if facts.joined || has_room { 1.0 } else { 0.0 };
+    [
         NeedTerm {
             name: "torrents left to its feed",
             value: facts.room.torrents.map(f64::from),
@@ -129,8 +139,7 @@ pub fn score(facts: &NeedFacts) -> (f64, [NeedTerm; 7]) {
             value: facts.room.cache.map(|left| left as f64),
             weight: admits(feed_cap::fetches(facts.room, facts.piece)),
         },
-    ];
-    (terms.iter().map(|term| term.weight).product(), terms)
+    ]
 }
 
 /// One swarm among others.

@@ -17,7 +17,7 @@ use core::time::Duration;
 
 /// The time over which accounts are even.
 pub const HOUR: Duration = Duration::from_secs(3600);
-/// Pieces that prospecting may cost. (The starving plans owe 11 at most before they are paid.)
+/// Pieces that prospecting may cost. In the plans no honest swarm comes to owe so much: their runs are the same without.
 pub const PROSPECT: u64 = 16;
 /// Whole minutes remembered, and the one under way.
 const MINUTES: usize = 61;
