@@ -5,7 +5,10 @@
 #[path = "support/hub/mod.rs"]
 mod hub;
 
-use hub::{KIB, MIB, Meeting, PIECE, Plan, World, limits};
+use std::net::SocketAddr;
+
+use hub::{KIB, MIB, Meeting, PIECE, Plan, World, limits, master_addr, swarm};
+use swarm_core::io::Origin;
 use swarm_core::io::friends::FriendsNote;
 use swarm_core::policy::tit_for_tat::Nearness;
 
@@ -103,6 +106,32 @@ fn what_our_own_line_cannot_carry_soon_is_left_to_the_helper() {
         let asked = world.slaves[0].noted(|note| matches!(note, FriendsNote::Asked(..)));
         assert_eq!(asked, 1, "{meeting:?}");
     }
+}
+
+/// The helper was in the swarm already, and connected to the master: no client connects twice to one address, so the
+/// connection that stands is the one to serve.
+#[test]
+fn a_master_that_was_a_peer_before_the_help_is_its_guest() {
+    let mut world = with_friends(1, Meeting::Rpc, 1);
+    world.early = true;
+    let known = world.known(swarm(0), Origin::User);
+    world.slaves[1].known.insert(swarm(0));
+    world.feed(1, vec![known]);
+    world.run_until(1.0, |_| false);
+    world.meet(1, 0, SocketAddr::new(master_addr(0).ip(), 40_000), true);
+    let gave = |w: &World| w.slaves[1].gave.get(&0).copied().unwrap_or(0);
+    let came = |w: &World| w.slaves[1].noted(|note| matches!(note, FriendsNote::Arrived(..)));
+    assert!(
+        world.run_until(20.0, |w| came(w) == 1),
+        "well before another way has its turn"
+    );
+    assert!(world.run_until(110.0, |w| w.done(0).is_some()));
+    let gave = gave(&world);
+    let end = world.t + 40.0;
+    world.run_until(end, |_| false);
+    let (here, there) = (world.slaves[0].standing(1), world.slaves[1].standing(0));
+    assert_eq!(there.given, here.received);
+    assert!(there.given.abs_diff(gave) <= PIECE, "{gave}, {there:?}");
 }
 
 #[test]

@@ -7,10 +7,12 @@ use crate::io::{ConnId, Hold, Origin, SwarmId};
 use crate::node::aid::Aid;
 use crate::node::errands::{Errand, HelpKey};
 use crate::node::{Arrival, Node};
+use crate::peer::Peer;
 use crate::policy::delivery::Delivery;
 use crate::policy::friend_dial::NoDial;
 use crate::policy::help::{self, AnswerFacts, Decline};
 use crate::policy::tit_for_tat::{Turn, Want};
+use crate::swarm::Swarm;
 use crate::time::Timestamp;
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -83,25 +85,39 @@ impl Aid {
     /// The help, if any, whose master a new connection may be: it comes from where the friend says its master is, or from
     /// where the friend itself is, or we dialled it there. A slave (by its peer id) is none.
     pub(in crate::node) fn guest(&self, arrival: &Arrival) -> Option<HelpKey> {
-        if arrival.peer_id.starts_with(b"-BS") {
-            return None;
-        }
-        let same = |ip: IpAddr| ip.to_canonical() == arrival.addr.ip().to_canonical();
-        let fits = |(key, help): &(&HelpKey, &Help)| {
-            let online = self.friends.get(&key.0).and_then(|f| f.online.as_ref());
-            let named = if arrival.incoming {
-                help.masters.iter().any(|addr| same(addr.ip()))
-                    || online.is_some_and(|on| same(on.ip))
-            } else {
-                help.masters.contains(&arrival.addr)
-            };
-            help.swarm == Some(arrival.swarm) && help.begun.is_some() && named
+        let came = (arrival.addr, arrival.incoming, arrival.peer_id);
+        let waits = |(key, help): &(&HelpKey, &Help)| {
+            help.swarm == Some(arrival.swarm) && self.may_be_guest(**key, help, came)
         };
-        self.helps
-            .iter()
-            .filter(fits)
-            .find(|(_, help)| help.from.is_none())
-            .map(|(key, _)| *key)
+        self.helps.iter().find(waits).map(|(key, _)| *key)
+    }
+
+    fn may_be_guest(
+        &self,
+        key: HelpKey,
+        help: &Help,
+        (addr, incoming, peer_id): (SocketAddr, bool, [u8; 20]),
+    ) -> bool {
+        let same = |ip: IpAddr| ip.to_canonical() == addr.ip().to_canonical();
+        let online = self.friends.get(&key.0).and_then(|f| f.online.as_ref());
+        let named = if incoming {
+            help.masters.iter().any(|master| same(master.ip()))
+                || online.is_some_and(|on| same(on.ip))
+        } else {
+            help.masters.contains(&addr)
+        };
+        named && help.begun.is_some() && help.from.is_none() && !peer_id.starts_with(b"-BS")
+    }
+
+    /// A peer that was connected before the help began, and may be its master: that one will not connect twice.
+    fn early_guest(&self, key: HelpKey, swarm: &Swarm) -> Option<ConnId> {
+        let help = self.helps.get(&key)?;
+        let fits = |peer: &&Peer| {
+            let came = (peer.addr, peer.incoming, peer.peer_id);
+            let open = !peer.closing && !peer.suspect && !peer.only_given();
+            open && self.may_be_guest(key, help, came)
+        };
+        swarm.peers.values().find(fits).map(|peer| peer.conn)
     }
 }
 
@@ -377,13 +393,14 @@ impl Node {
         let Some(peer) = swarm.peers.get(&conn) else {
             return;
         };
-        let (addr, dialled) = (peer.addr, !peer.incoming);
+        let (addr, dialled, before) = (peer.addr, !peer.incoming, peer.up.total);
         swarm.welcome(&mut self.desk, key, conn);
         let Some(help) = self.aid.helps.get_mut(&key) else {
             return;
         };
         (help.from, help.guest, help.confirmed) = (Some(addr), Some(conn), false);
-        help.served.skipped = 0;
+        // What it had of us before is no part of this help.
+        help.served.skipped = before;
         if dialled {
             self.aid.dials.proven(addr.ip());
         }
@@ -392,6 +409,17 @@ impl Node {
         self.say_arrived(key, addr);
         self.take_turns();
         self.allow(key);
+    }
+
+    /// Looks for a guest that is here already.
+    pub(super) fn adopt(&mut self, key: HelpKey) {
+        let id = self.aid.helps.get(&key).and_then(|help| help.swarm);
+        let Some(swarm) = id.and_then(|id| self.swarms.get(&id)) else {
+            return;
+        };
+        if let Some(conn) = self.aid.early_guest(key, swarm) {
+            self.guest_came(key, swarm.id, conn);
+        }
     }
 
     /// Its friend says that the guest is its master.

@@ -108,6 +108,7 @@ impl Node {
         }
         self.take_turns();
         for key in keys {
+            self.adopt(key);
             self.relay_for(key);
             self.dial_for(key);
             self.allow(key);

@@ -151,6 +151,8 @@ pub struct World {
     pub masters: Vec<Option<Master>>,
     pub mail: Vec<(f64, usize, Input)>,
     pub pieces: u32,
+    /// Masters may be ordinary peers of helpers' slaves before a help begins.
+    pub early: bool,
     next_conn: u64,
     next_look: f64,
     rng: u64,
@@ -204,6 +206,7 @@ impl World {
             masters,
             mail: Vec::new(),
             pieces,
+            early: false,
             next_conn: 0,
             next_look: 0.0,
             rng: seed ^ 0x5eed,
@@ -252,8 +255,9 @@ impl World {
             geometry: Some(geometry),
             private: false,
             hold: Hold::Cache,
+            // As after `slavectl swarms add --pin`.
+            pinned: origin == Origin::User,
             origin,
-            pinned: false,
         };
         Input::Swarm(torrent, fact)
     }
