@@ -362,10 +362,7 @@ fn ignored_asks() -> Vec<(&'static str, Vec<u8>)> {
             ("pl", int(100)),
             ("want", int(1000)),
             ("by", int(8)),
-            (
-                "tr",
-                Item::List(urls.iter().map(|url| Item::bytes(url)).collect()),
-            ),
+            ("tr", Item::List(urls.iter().map(Item::bytes).collect())),
         ])
         .encode()
     };

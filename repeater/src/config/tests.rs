@@ -45,10 +45,8 @@ fn the_examples_are_sound_and_use_their_keys() {
     assert!(config.feeds.len() == 2 && config.limits.upload.0.is_some());
 }
 
-#[test]
-fn every_listed_key_is_set_by_its_own_name() {
-    // The printed defaults hold all keys; one that `set` confused with another would not come back changed.
-    let text = r#"
+/// Every key with a value that is not its default.
+const ALL_KEYS: &str = r#"
         [node]
         data_dir = "/d"
         listen = ["127.0.0.1:1", "[::1]:2", "127.0.0.1:1"]
@@ -91,8 +89,12 @@ fn every_listed_key_is_set_by_its_own_name() {
         address = "[::1]:51413"
         share = 1
         rpc = { kind = "qbittorrent", url = "http://h:8080/", user = "u", password_file = "/p" }
-    "#;
-    let config = read(text).unwrap_or_else(|e| panic!("{e}"));
+"#;
+
+#[test]
+fn every_listed_key_is_set_by_its_own_name() {
+    // The printed defaults hold all keys; one that `set` confused with another would not come back changed.
+    let config = read(ALL_KEYS).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(config.node.listen.len(), 2);
     assert_eq!(config.limits.download, Rate(Some(1_000_000)));
     assert_eq!(

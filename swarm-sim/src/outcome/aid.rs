@@ -21,7 +21,7 @@ pub struct SlavesOutcome {
     pub mean_s: Option<f64>,
     /// What one master took, from its coming to its completion or the end, bytes/s: the mean.
     pub rate: Option<f64>,
-    /// The same if all were fluid ([`bound`]).
+    /// The same if all were fluid (`bound`).
     pub bound_rate: Option<f64>,
     /// Help that they gave to friends, as it went out.
     pub gave: u64,
