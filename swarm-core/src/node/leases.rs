@@ -135,8 +135,25 @@ impl Swarm {
         let Some(lease) = peer.and_then(|peer| peer.leases.get_mut(&piece)) else {
             return;
         };
-        if !core::mem::take(&mut lease.extended) || lease.left == 0 {
-            self.end_lease(desk, conn, piece, false);
+        if core::mem::take(&mut lease.extended) && lease.left > 0 {
+            return;
+        }
+        let Some(done) = self.end_lease(desk, conn, piece, false) else {
+            return;
+        };
+        // Whoever else was asked for the same blocks need not bring them: left standing, that lease would be doubled again
+        // and be done at once, without end.
+        let others = self
+            .active
+            .get(&piece)
+            .map_or(&[][..], |a| a.leases.as_slice());
+        let same = |other: &ConnId| {
+            let lease = self.peers.get(other).and_then(|p| p.leases.get(&piece));
+            lease.is_some_and(|lease| lease.blocks == done.blocks)
+        };
+        let twins: Vec<ConnId> = others.iter().copied().filter(same).collect();
+        for twin in twins {
+            self.end_lease(desk, twin, piece, true);
         }
     }
 
