@@ -105,12 +105,17 @@ impl Node {
     pub(super) fn lend(&mut self, key: HelpKey) {
         let now = self.desk.now;
         let runs = |asked: &&mut Asked| asked.stage == Stage::Running;
+        let id = self.aid.asked.get(&key).map(|asked| asked.swarm);
+        let here = self.aid.asked.values().filter(|a| Some(a.swarm) == id);
+        let here = here.count();
         let Some(asked) = self.aid.asked.get_mut(&key).filter(runs) else {
             return;
         };
         let Some(swarm) = self.swarms.get_mut(&asked.swarm) else {
             return;
         };
+        // Nobody has more than its part of what is left.
+        let parts = here.saturating_add(1);
         let loan = &mut asked.loan;
         let out = loan.reserved.len() as u64 * asked.piece;
         let ahead = help::ahead(loan.room, (loan.pace as u64, loan.offered), asked.piece);
@@ -129,7 +134,8 @@ impl Node {
         if asked.ways != [Delivery::Relayed] && pieces.len() < count {
             pieces.extend(swarm.spare(seed));
         }
-        pieces.truncate(count);
+        let part = (pieces.len() / parts).max(4);
+        pieces.truncate(count.min(part));
         pieces.sort_unstable();
         if pieces.is_empty() {
             return;
