@@ -97,6 +97,13 @@ impl Swarm {
         peer.told.iter().map(left).sum()
     }
 
+    /// Bytes that stand announced to the guest of a help, and were not sent.
+    pub(crate) fn pending_in(&self, key: HelpKey) -> u64 {
+        let guest = self.aid.given.get(&key).and_then(|errand| errand.conn);
+        let peer = guest.and_then(|conn| self.peers.get(&conn));
+        peer.map_or(0, |peer| self.pending_to(peer))
+    }
+
     /// A helper's piece that this connection, its slave's, has for us.
     pub(crate) fn relayable(&self, now: Timestamp, conn: ConnId) -> Option<u32> {
         let friend = self.aid.links.get(&conn)?;

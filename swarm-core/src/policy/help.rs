@@ -24,6 +24,10 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_sec
 const SHORT: Duration = Duration::from_secs(30);
 /// Who is short itself keeps all of its line but what is spare beyond this part.
 const BUSY_PART: u64 = 4;
+/// A newcomer with nothing to give waits for somebody's optimistic slot, which turns every 30 s, and then for a piece.
+pub const FIRST: Duration = Duration::from_secs(60);
+/// Least patience later.
+const LATER: Duration = Duration::from_secs(20);
 /// Part of the cache that all helps together may commit: one in so many.
 const ROOM_PART: u64 = 2;
 /// Seconds of the offered rate that one help's room holds.
@@ -170,11 +174,12 @@ pub fn own_ahead(rate: u64, piece: u64) -> u64 {
 }
 
 /// A helper that made no progress for so long has its reservations taken back: max(20 s, 4 × piece/rate), at most
-/// five minutes.
+/// five minutes; [`FIRST`] at least until it had `begun` to hold any.
 #[must_use]
-pub fn patience(piece: u64, rate: u64) -> Duration {
+pub fn patience(piece: u64, rate: u64, begun: bool) -> Duration {
     let pieces = piece.saturating_mul(4_000) / rate.max(1);
-    Duration::from_millis(pieces.min(300_000)).max(Duration::from_secs(20))
+    let least = if begun { LATER } else { FIRST };
+    Duration::from_millis(pieces.min(300_000)).max(least)
 }
 
 /// How many of the slowest helper's open pieces an idle one steals: half, when they would take it over ten seconds.
@@ -335,10 +340,11 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_twenty_seconds_or_four_pieces() {
-        assert_eq!(patience(MIB, 4 * MIB).as_secs(), 20);
-        assert_eq!(patience(16 * MIB, MIB).as_secs(), 64);
-        assert_eq!(patience(u64::MAX, 0).as_secs(), 300);
+    fn patience_is_twenty_seconds_or_four_pieces_and_a_minute_at_first() {
+        assert_eq!(patience(MIB, 4 * MIB, true).as_secs(), 20);
+        assert_eq!(patience(MIB, 4 * MIB, false).as_secs(), 60);
+        assert_eq!(patience(16 * MIB, MIB, false).as_secs(), 64);
+        assert_eq!(patience(u64::MAX, 0, true).as_secs(), 300);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(super) struct Loan {
     pub(super) lapsed: BTreeMap<u32, Timestamp>,
     pub(super) progress: Timestamp,
     failures: u32,
+    /// It held a piece once.
+    began: bool,
     /// Bytes that it brought, of what was lent.
     pub(super) brought: u64,
 }
@@ -56,6 +58,7 @@ impl Loan {
     pub(super) fn moved(&mut self, now: Timestamp) {
         self.progress = now;
         self.failures = 0;
+        self.began = true;
     }
 
     /// A second went by.
@@ -181,7 +184,7 @@ impl Node {
         let loan = &mut asked.loan;
         loan.held
             .retain(|piece| loan.reserved.contains(piece) || loan.lapsed.contains_key(piece));
-        let patience = help::patience(asked.piece, loan.rate());
+        let patience = help::patience(asked.piece, loan.rate(), loan.began);
         if loan.reserved.is_empty() || now.since(loan.progress) < patience {
             return;
         }

@@ -169,13 +169,27 @@ impl Node {
         }
     }
 
+    /// All helps of one friend share its window: how many there are, and the bytes that the others had unsigned or may
+    /// still ask for.
+    fn with_this_friend(&self, key: HelpKey) -> (u64, u64) {
+        let of = |(other, help): &(&HelpKey, &Help)| other.0 == key.0 && help.begun.is_some();
+        let (mut together, mut elsewhere) = (0, 0u64);
+        for (other, help) in self.aid.helps.iter().filter(of) {
+            together += 1;
+            if *other != key {
+                let swarm = help.swarm.and_then(|id| self.swarms.get(&id));
+                let pending = swarm.map_or(0, |swarm| swarm.pending_in(*other));
+                elsewhere = elsewhere.saturating_add(help.served.unsigned() + pending);
+            }
+        }
+        (together.max(1), elsewhere)
+    }
+
     /// Says anew how much may stand announced to the guest and not sent: within the window, and the pool.
     pub(super) fn allow(&mut self, key: HelpKey) {
         self.count_served(key);
         let now = self.desk.now;
-        // All helps of one friend share its window.
-        let of = |(other, help): &(&HelpKey, &Help)| other.0 == key.0 && help.begun.is_some();
-        let together = self.aid.helps.iter().filter(of).count().max(1) as u64;
+        let (together, elsewhere) = self.with_this_friend(key);
         let Some(help) = self.aid.helps.get_mut(&key) else {
             return;
         };
@@ -193,12 +207,12 @@ impl Node {
         let served = &mut help.served;
         let window =
             tit_for_tat::window(self.aid.limits.window, served.rate as u64).max(help.piece);
-        let owes = tit_for_tat::unsigned_room(&friend.at_risk(), window) / together;
-        let room = owes.saturating_sub(served.unsigned());
+        let all = tit_for_tat::unsigned_room(&friend.at_risk(), window);
+        let room = all.saturating_sub(served.unsigned() + elsewhere) / together;
         let mut allow = if help.confirmed {
             room
         } else {
-            help.piece.saturating_sub(served.delivered)
+            room.min(help.piece.saturating_sub(served.delivered))
         };
         let trickles = served.turn == Some(Turn::Trickle);
         match served.turn {
