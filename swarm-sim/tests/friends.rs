@@ -20,16 +20,18 @@ fn crowd(case: &str, changes: &[&str], seed: u64) -> Outcome {
     play(plan, case, changes, seed)
 }
 
-/// The plan with a tenth of its honest slaves, over some hours.
+/// The plan with a tenth of its honest slaves and fewer thieves, over some hours.
 fn favours(case: &str, seed: u64) -> Outcome {
     let changes = [
-        "seconds=20000",
+        "seconds=16000",
+        "slave.washer.count=8",
+        "swarm.washer.count=8",
         "slave.honest.count=46",
         "swarm.wish.count=46",
-        "swarm.wish.group.master.joins=[0, 15000]",
+        "swarm.wish.group.master.joins=[0, 12000]",
         "slave.rider.count=4",
         "swarm.rider.count=12",
-        "swarm.rider.group.master.joins=[0, 15000]",
+        "swarm.rider.group.master.joins=[0, 12000]",
     ];
     play(include_str!("../plans/favours.toml"), case, &changes, seed)
 }
