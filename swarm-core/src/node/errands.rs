@@ -164,35 +164,34 @@ impl Swarm {
         masters.map(|master| master.up.rate as u64).sum()
     }
 
-    /// Pieces that we fetch or hold, that a master lacks, and that no helper has.
-    fn own_for_masters(&self) -> impl Iterator<Item = (&u32, &Active)> {
-        self.active.iter().filter(|(piece, active)| {
-            let ours = matches!(active.stage, Stage::Fetching | Stage::Held);
-            ours && self.master_lacks(**piece) && !self.aid.lent.contains_key(*piece)
-        })
+    /// Pieces that we hold, that a master lacks, and that no helper has: what waits for our line.
+    fn waiting_for_masters(&self) -> impl Iterator<Item = u32> {
+        let waits = |(piece, active): &(&u32, &Active)| {
+            let held = active.stage == Stage::Held;
+            held && self.master_lacks(**piece) && !self.aid.lent.contains_key(*piece)
+        };
+        self.active.iter().filter(waits).map(|(piece, _)| *piece)
     }
 
-    /// While helpers are at work, we have as much for the masters as our line carries soon: the rest is for them.
+    /// Pieces that go out to the masters soon.
+    fn soon(&self) -> usize {
+        let ahead = help::own_ahead(self.master_rate(), self.permit());
+        usize::try_from(ahead / self.permit().max(1)).unwrap_or(usize::MAX)
+    }
+
+    /// While helpers are at work, we hold as much for the masters as our line carries soon: the rest is for them.
     pub(crate) fn sated(&self) -> bool {
-        !self.aid.lent.is_empty()
-            && self.own_for_masters().count() as u64 * self.permit()
-                >= help::own_ahead(self.master_rate(), self.permit())
+        !self.aid.lent.is_empty() && self.waiting_for_masters().count() >= self.soon()
     }
 
     /// Of what we hold for the masters, what our line does not carry soon, and none of which went out yet: a helper may
     /// bring that sooner.
     pub(crate) fn spare(&self, key: u64) -> Vec<u32> {
-        let keep = help::own_ahead(self.master_rate(), self.permit());
-        let (mut all, mut fresh) = (0, Vec::new());
-        for (piece, active) in self.own_for_masters() {
-            all += self.permit();
-            if active.stage == Stage::Held && self.untouched(*piece) {
-                fresh.push(*piece);
-            }
-        }
+        let waiting = self.waiting_for_masters().count();
+        let mut fresh: Vec<u32> = self.waiting_for_masters().collect();
+        fresh.retain(|piece| self.untouched(*piece));
         fresh.sort_by_cached_key(|piece| forward::weight(&self.info_hash, *piece, key));
-        let most = all.saturating_sub(keep) / self.permit().max(1);
-        fresh.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        fresh.truncate(waiting.saturating_sub(self.soon()));
         fresh
     }
 

@@ -155,10 +155,10 @@ const LEAST: u64 = 8;
 
 /// Bytes of reservations to keep with a helper of this rate, measured and offered: twenty seconds of the one and two of the
 /// other, so that no round trip is waited for and a master never runs dry (Transmission looks at such a peer again only
-/// after ten seconds). At least eight pieces, so that whoever lets the helper in has one of them: with four of the rarest a
-/// helper in a young swarm waited for the seed (simulated with 30 leechers and 6 friends: 301 s with four, 261 with eight; sixteen
-/// let those who come first take the line of who paid back); and an eighth of its room less than that, because the two sides do not hear of
-/// a piece's arrival at the same moment.
+/// after ten seconds). At least eight pieces, so that whoever lets the helper in has one of them: in a young swarm of 30
+/// leechers, simulated with 6 friends, a master took 301 s with four and 261 s with eight, and with sixteen those who came
+/// first took the line of who paid back. An eighth of its room is left, because the two sides do not hear of a piece's
+/// arrival at the same moment.
 #[must_use]
 pub fn ahead(room: u64, (rate, offered): (u64, u64), piece: u64) -> u64 {
     let most = (room - room / 8).max(piece);
@@ -166,8 +166,9 @@ pub fn ahead(room: u64, (rate, offered): (u64, u64), piece: u64) -> u64 {
     most.min(soon.max(piece.saturating_mul(LEAST)))
 }
 
-/// Bytes of pieces that the asker itself fetches and holds ahead of what its line carries to its masters, while helpers are
-/// at work: what goes out in the next twenty seconds, or four pieces.
+/// Bytes of pieces that the asker itself holds ahead of what its line carries to its masters, while helpers are at work: what
+/// goes out in the next twenty seconds, or four pieces. What it is still fetching does not count: in a slow swarm that is
+/// many pieces at once, and none of them waits for the line.
 #[must_use]
 pub fn own_ahead(rate: u64, piece: u64) -> u64 {
     rate.saturating_mul(20).max(piece.saturating_mul(4))
