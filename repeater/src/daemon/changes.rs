@@ -14,15 +14,14 @@ use control_api::swarms::Added;
 use swarm_core::io::{Origin, PeerSource, SwarmFact};
 
 use super::answers::failed;
-use super::naming::Naming;
+use super::naming::{Naming, Source};
 use super::{Shared, feeding, mastering, unix_now};
 use crate::config::{self, RpcKind};
 use crate::control::{AddOptions, Refusal};
-use crate::discover::http::HttpRequest;
 use crate::store::{SavedSwarm, SwarmContent, SwarmSource};
 
-/// For a .torrent file behind a URL, and for each step of a master's test.
-const FETCH: Duration = Duration::from_secs(45);
+/// For each step of a master's test.
+const STEP: Duration = Duration::from_secs(45);
 /// For a connection to a master's port.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -63,43 +62,24 @@ impl Shared {
         source: String,
         options: AddOptions,
     ) -> Result<Added, Refusal> {
-        if source
-            .get(..7)
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
-        {
-            let naming = Naming::of_magnet(&source, Origin::User, AddressSource::Operator);
-            let naming = naming.map_err(|why| {
-                Refusal::invalid("magnet link", why, "copy the whole link, in quotes")
-            })?;
-            return self
-                .add(naming, SwarmContent::Magnet(source), options)
-                .await;
-        }
-        if !(source.starts_with("http://") || source.starts_with("https://")) {
-            let why = "is neither a magnet link nor an http(s) URL";
-            return Err(Refusal::invalid(
+        match Source::of(source.clone()) {
+            Some(Source::Magnet(link)) => {
+                let naming = Naming::of_magnet(&link, Origin::User, AddressSource::Operator);
+                let naming = naming.map_err(|why| {
+                    Refusal::invalid("magnet link", why, "copy the whole link, in quotes")
+                })?;
+                self.add(naming, SwarmContent::Magnet(link), options).await
+            }
+            Some(Source::Url(url)) => {
+                let file = self.fetch_torrent("torrent", &url, MAX_TORRENT).await?;
+                self.add_torrent(file, options).await
+            }
+            None => Err(Refusal::invalid(
                 format!("`{}`", source.escape_debug()),
-                why,
+                "is neither a magnet link nor an http(s) URL",
                 "upload a .torrent file instead",
-            ));
+            )),
         }
-        let request = HttpRequest {
-            url: &source,
-            named_by: AddressSource::Operator,
-            max_body: MAX_TORRENT,
-            deadline: FETCH,
-            etag: None,
-            last_modified: None,
-        };
-        let reply = self.http.get(&request).await;
-        let reply = reply.map_err(|e| {
-            Refusal::failed(
-                "torrent",
-                e.to_string(),
-                "try the URL in a browser, or upload the file",
-            )
-        })?;
-        self.add_torrent(reply.body.into(), options).await
     }
 
     async fn add(
@@ -444,7 +424,7 @@ impl Shared {
                     report.version.client, report.peer_port
                 ))
             };
-            let result = tokio::time::timeout(FETCH, test)
+            let result = tokio::time::timeout(STEP, test)
                 .await
                 .unwrap_or_else(|_| Err("no answer in time".to_owned()));
             step("rpc", result);

@@ -2,16 +2,48 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bt_wire::address::{AddressSource, dialable};
 use bt_wire::ids::InfoHash;
 use bt_wire::magnet::Magnet;
 use bt_wire::metainfo::Metainfo;
+use bytes::Bytes;
 use swarm_core::io::{Origin, PeerSource, SwarmFact};
 
 use super::Shared;
+use crate::control::Refusal;
+use crate::discover::http::HttpRequest;
 use crate::store::{SavedSwarm, SwarmContent};
 use crate::swarms::{Add, Swarm};
+
+/// For a .torrent file behind a URL.
+const FETCH: Duration = Duration::from_secs(45);
+
+/// What a person names a torrent by, when it is no file.
+pub(super) enum Source {
+    /// A magnet link.
+    Magnet(String),
+    /// Where a .torrent file is.
+    Url(String),
+}
+
+impl Source {
+    /// The URL schemes say which; `None`: it is neither.
+    pub(super) fn of(text: String) -> Option<Self> {
+        let is = |scheme: &str| {
+            let start = text.get(..scheme.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        };
+        if is("magnet:") {
+            Some(Self::Magnet(text))
+        } else if is("http://") || is("https://") {
+            Some(Self::Url(text))
+        } else {
+            None
+        }
+    }
+}
 
 /// A swarm to name.
 pub(super) struct Naming {
@@ -59,6 +91,28 @@ impl Naming {
 }
 
 impl Shared {
+    /// The .torrent file, of `max` bytes at most, behind a URL that the operator named.
+    pub(super) async fn fetch_torrent(
+        &self,
+        what: &'static str,
+        url: &str,
+        max: usize,
+    ) -> Result<Bytes, Refusal> {
+        let request = HttpRequest {
+            url,
+            named_by: AddressSource::Operator,
+            max_body: max,
+            deadline: FETCH,
+            etag: None,
+            last_modified: None,
+        };
+        let reply = self.http.get(&request).await.map_err(|e| {
+            let hint = "try the URL in a browser, or hand in the file";
+            Refusal::failed(what, e.to_string(), hint)
+        })?;
+        Ok(reply.body.into())
+    }
+
     /// Tells the engine and the trackers of a swarm, or tells them more of it.
     pub(super) async fn name(&self, naming: Naming) -> anyhow::Result<Arc<Swarm>> {
         let Naming {

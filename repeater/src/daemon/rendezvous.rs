@@ -5,7 +5,6 @@ mod hosting;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use bt_wire::address::AddressSource;
@@ -22,11 +21,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::failed;
-use super::naming::Naming;
+use super::naming::{Naming, Source};
 use super::{Shared, unix_now};
 use crate::config::FriendsMode;
 use crate::control::Refusal;
-use crate::discover::http::HttpRequest;
 use crate::rendezvous::{AnnounceUrl, MAX_PAYLOAD, MAX_TORRENT, Made};
 use crate::store::SavedRendezvous;
 
@@ -34,8 +32,6 @@ use crate::store::SavedRendezvous;
 const MOST: usize = 8;
 /// Most trackers of one that we host, and most peers named with one that we join.
 const MAX_NAMED: usize = 16;
-/// For a .torrent file behind a URL.
-const FETCH: Duration = Duration::from_secs(45);
 const WHAT: &str = "rendezvous";
 const SHOW_HINT: &str = "`slavectl rendezvous show` lists them";
 
@@ -158,6 +154,10 @@ impl Shared {
                 )
             })
         };
+        let neither = || {
+            let why = "is neither a torrent file, nor a magnet link or http(s) URL of one";
+            invalid(why, "see /api/openapi.json")
+        };
         match (join.torrent, join.source) {
             (Some(text), None) => {
                 let bytes = BASE64.decode(text.as_bytes());
@@ -167,30 +167,12 @@ impl Shared {
                         .into(),
                 )
             }
-            (None, Some(source)) if source.starts_with("magnet:") => {
-                Ok((Bytes::new(), Some(source)))
-            }
-            (None, Some(source))
-                if source.starts_with("http://") || source.starts_with("https://") =>
-            {
-                let request = HttpRequest {
-                    url: &source,
-                    named_by: AddressSource::Operator,
-                    max_body: MAX_TORRENT,
-                    deadline: FETCH,
-                    etag: None,
-                    last_modified: None,
-                };
-                let reply = self.http.get(&request).await.map_err(|e| {
-                    let hint = "try the URL in a browser, or name the file";
-                    Refusal::failed(WHAT, e.to_string(), hint)
-                })?;
-                small(reply.body.into())
-            }
-            _ => Err(invalid(
-                "is neither a torrent file, nor a magnet link or http(s) URL of one",
-                "see /api/openapi.json",
-            )),
+            (None, Some(source)) => match Source::of(source) {
+                Some(Source::Magnet(link)) => Ok((Bytes::new(), Some(link))),
+                Some(Source::Url(url)) => small(self.fetch_torrent(WHAT, &url, MAX_TORRENT).await?),
+                None => Err(neither()),
+            },
+            (None, None) | (Some(_), Some(_)) => Err(neither()),
         }
     }
 
