@@ -332,19 +332,25 @@ fn an_iou_that_does_not_stand_up_is_put_aside_and_counted() {
     assert!(!assert_whole_or_restored(dir.path(), &far, "forged"));
 }
 
+/// Opened, and in session with the friend, when there is room for so many bytes more.
+fn on_a_full_disk(dir: &Path, far: &mut Far, room: usize) -> Friends {
+    let left = Arc::new(AtomicUsize::new(100_000));
+    let disk = SmallDisk {
+        left: Arc::clone(&left),
+    };
+    let lock = DirLock::acquire(dir).unwrap();
+    let (store, _) = Store::open_on(lock, Box::new(disk)).unwrap();
+    let (friends, _) = Friends::open(store).unwrap();
+    meet(&friends, far);
+    left.store(room, Ordering::SeqCst);
+    friends
+}
+
 #[test]
 fn f2_an_iou_that_could_not_be_written_does_not_come_out() {
     for room in 0..60 {
         let (dir, mut far) = indebted();
-        let left = Arc::new(AtomicUsize::new(100_000));
-        let disk = SmallDisk {
-            left: Arc::clone(&left),
-        };
-        let lock = DirLock::acquire(dir.path()).unwrap();
-        let (store, _) = Store::open_on(lock, Box::new(disk)).unwrap();
-        let (friends, _) = Friends::open(store).unwrap();
-        meet(&friends, &mut far);
-        left.store(room * 11, Ordering::SeqCst);
+        let friends = on_a_full_disk(dir.path(), &mut far, room * 11);
         let mut out = RECEIVED;
         for total in [20_000, 30_000] {
             if let Ok(signed) = friends.sign(&Far::key(), total, 0) {
@@ -369,15 +375,7 @@ fn p9_a_crash_between_signing_and_sending_leaves_one_iou_for_a_total() {
         let mut out = std::collections::BTreeMap::new();
         let (dir, mut far) = indebted();
         for room in 0..60 {
-            let left = Arc::new(AtomicUsize::new(100_000));
-            let disk = SmallDisk {
-                left: Arc::clone(&left),
-            };
-            let lock = DirLock::acquire(dir.path()).unwrap();
-            let (store, _) = Store::open_on(lock, Box::new(disk)).unwrap();
-            let (friends, _) = Friends::open(store).unwrap();
-            meet(&friends, &mut far);
-            left.store(room * 40, Ordering::SeqCst);
+            let friends = on_a_full_disk(dir.path(), &mut far, room * 40);
             for total in [RECEIVED + room as u64 + 1, RECEIVED + room as u64 + 2] {
                 let Ok(signed) = friends.sign(&Far::key(), total, 0) else {
                     continue;
