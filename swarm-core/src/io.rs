@@ -368,6 +368,23 @@ pub struct Limits {
     pub max_swarms: u32,
 }
 
+impl Default for Limits {
+    /// An unlimited line, 200 connections, four swarms to repeat, and no cache yet.
+    fn default() -> Self {
+        Self {
+            upload: None,
+            download: None,
+            month: None,
+            schedule: Vec::new(),
+            connections: 200,
+            cache: 0,
+            cache_memory: 0,
+            repeat: true,
+            max_swarms: 4,
+        }
+    }
+}
+
 /// What the brain decides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Output {

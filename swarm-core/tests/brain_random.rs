@@ -51,14 +51,11 @@ fn op() -> impl Strategy<Value = Op> {
 fn limits(cache: u64) -> Limits {
     Limits {
         upload: Some(1 << 20),
-        download: None,
-        month: None,
-        schedule: Vec::new(),
         connections: 8,
         cache,
         cache_memory: cache,
-        repeat: true,
         max_swarms: 2,
+        ..Limits::default()
     }
 }
 

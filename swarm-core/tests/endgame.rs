@@ -16,15 +16,9 @@ const MASTER: MasterId = MasterId(1);
 
 fn limits() -> Limits {
     Limits {
-        upload: None,
-        download: None,
-        month: None,
-        schedule: Vec::new(),
-        connections: 200,
         cache: 64 * MIB,
         cache_memory: 64 * MIB,
-        repeat: true,
-        max_swarms: 4,
+        ..Limits::default()
     }
 }
 

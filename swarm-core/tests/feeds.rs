@@ -27,15 +27,9 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let limits = Limits {
-            upload: None,
-            download: None,
-            month: None,
-            schedule: Vec::new(),
-            connections: 200,
             cache: 64 << 20,
             cache_memory: 64 << 20,
-            repeat: true,
-            max_swarms: 4,
+            ..Limits::default()
         };
         Self {
             node: Node::new(Params::new(limits, [1; 20]), 1),

@@ -14,15 +14,9 @@ const MIB: u64 = 1 << 20;
 #[test]
 fn a_master_is_dialled_for_a_torrent_whose_metadata_it_alone_may_have() {
     let limits = Limits {
-        upload: None,
-        download: None,
-        month: None,
-        schedule: Vec::new(),
-        connections: 200,
         cache: 64 * MIB,
         cache_memory: 64 * MIB,
-        repeat: true,
-        max_swarms: 4,
+        ..Limits::default()
     };
     let mut node = Node::new(Params::new(limits, [1; 20]), 1);
     let address = "198.18.0.3:6881".parse().expect("an address");

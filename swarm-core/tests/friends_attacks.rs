@@ -40,14 +40,12 @@ impl Desk {
     fn new() -> Self {
         let limits = Limits {
             upload: Some(1 << 20),
-            download: None,
-            month: None,
-            schedule: Vec::new(),
             connections: 100,
             cache: 64 << 20,
             cache_memory: 64 << 20,
             repeat: false,
             max_swarms: 0,
+            ..Limits::default()
         };
         let mut params = Params::new(limits, *b"-BS0100-ourselves!!!");
         params.friends = FriendsLimits {

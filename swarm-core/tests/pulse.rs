@@ -69,15 +69,10 @@ struct Rig {
 impl Rig {
     fn new(pieces: u32, cache: u64, donthave: bool) -> Self {
         let limits = Limits {
-            upload: None,
-            download: None,
-            month: None,
-            schedule: Vec::new(),
             connections: 50,
             cache,
             cache_memory: cache,
-            repeat: true,
-            max_swarms: 4,
+            ..Limits::default()
         };
         let mut rig = Self {
             node: Node::new(Params::new(limits, *b"-BS0100-ourselves!!!"), 5),

@@ -68,15 +68,11 @@ fn node(limit: Option<u64>, book: &Book) -> Node {
 
 fn limits(month: Option<u64>) -> Limits {
     Limits {
-        upload: None,
-        download: None,
         month,
-        schedule: Vec::new(),
         connections: 10,
         cache: MIB,
         cache_memory: MIB,
-        repeat: true,
-        max_swarms: 4,
+        ..Limits::default()
     }
 }
 

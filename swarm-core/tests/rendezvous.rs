@@ -46,15 +46,9 @@ impl Side {
     fn new(hold: Hold, mode: FriendsMode) -> Self {
         let mut params = Params::new(
             Limits {
-                upload: None,
-                download: None,
-                month: None,
-                schedule: Vec::new(),
-                connections: 200,
                 cache: 64 << 20,
                 cache_memory: 64 << 20,
-                repeat: true,
-                max_swarms: 4,
+                ..Limits::default()
             },
             *b"-BS0100-ourselves!!!",
         );

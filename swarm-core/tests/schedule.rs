@@ -12,14 +12,11 @@ const SUNDAY: u16 = 6 * DAY;
 fn node(schedule: Vec<Window>) -> Node {
     let limits = Limits {
         upload: Some(1 << 20),
-        download: None,
-        month: None,
         schedule,
         connections: 10,
         cache: 1 << 20,
         cache_memory: 1 << 20,
-        repeat: true,
-        max_swarms: 4,
+        ..Limits::default()
     };
     Node::new(Params::new(limits, [7; 20]), 1)
 }

@@ -25,14 +25,9 @@ const BLOCK: u64 = 16_384;
 pub fn limits(cache: u64, upload: Option<u64>) -> Limits {
     Limits {
         upload,
-        download: None,
-        month: None,
-        schedule: Vec::new(),
-        connections: 200,
         cache,
         cache_memory: cache,
-        repeat: true,
-        max_swarms: 4,
+        ..Limits::default()
     }
 }
 

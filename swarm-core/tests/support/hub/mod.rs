@@ -419,14 +419,11 @@ fn network(ip: IpAddr) -> NetworkTag {
 fn slave(plan: Plan, limits: &FriendsLimits, seed: u64) -> Slave {
     let line = Limits {
         upload: Some(plan.line),
-        download: None,
-        month: None,
-        schedule: Vec::new(),
-        connections: 200,
         cache: CACHE,
         cache_memory: CACHE,
         repeat: false,
         max_swarms: 0,
+        ..Limits::default()
     };
     let mut params = Params::new(line, *b"-BS0100-slave--1----");
     params.peer_id[12..20].copy_from_slice(&seed.to_be_bytes());
