@@ -40,10 +40,7 @@ pub const TESTS: &[Test] = &[
 
 /// A seed that only the slave is told of, and a slave whose cache is an eighth of the torrent, half of it on disk.
 fn stage(torrent: &Torrent) -> anyhow::Result<(Libtorrent, Btslave)> {
-    let mut seed = Libtorrent::start(address(2), &json!({}))?;
-    let source = folder("seed")?;
-    torrent.write_into(&source)?;
-    seed.add(torrent, &source, Role::Seed)?;
+    let seed = Libtorrent::seed(address(2), torrent)?;
     let cache = format!(
         "[cache]\nsize = \"{} KiB\"\nmemory = \"{} KiB\"\nmin_free = \"0 B\"",
         CACHE >> 10,

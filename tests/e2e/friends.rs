@@ -14,6 +14,8 @@ use tests::http_gate::HttpGate;
 use tests::runner::{Test, address};
 use tests::wait::eventually;
 
+use crate::support::rpc;
+
 const MIB: usize = 1 << 20;
 /// The master's torrent. Its own slave's line alone would take over four minutes.
 const SIZE: usize = 64 * MIB;
@@ -48,13 +50,6 @@ pub const TESTS: &[Test] = &[
     },
 ];
 
-/// A master's RPC: its kind, where it is, and the login.
-struct Rpc<'a> {
-    kind: &'a str,
-    url: String,
-    login: (&'a str, &'a str),
-}
-
 /// Seed, slave and helper; the master is never told of the seed.
 struct Scene {
     torrent: Torrent,
@@ -64,21 +59,12 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(torrent: Torrent, rpc: &Rpc<'_>) -> anyhow::Result<Self> {
-        let mut seed = Libtorrent::start(address(SEED), &json!({}))?;
-        let source = folder("seed")?;
-        torrent.write_into(&source)?;
-        seed.add(&torrent, &source, Role::Seed)?;
-        let secret = folder("secrets")?.join("password");
-        fs::write(&secret, rpc.login.1)?;
+    /// `rpc`: the line of the master's section.
+    fn new(torrent: Torrent, rpc: &str) -> anyhow::Result<Self> {
+        let seed = Libtorrent::seed(address(SEED), &torrent)?;
         let master = format!(
-            "[limits]\nupload = \"{LINE}\"\n\n[[master]]\nname = \"home\"\naddress = \"{}:{PEER_PORT}\"\n\
-             rpc = {{ kind = \"{}\", url = \"{}\", user = \"{}\", password_file = \"{}\" }}\n",
-            address(MASTER),
-            rpc.kind,
-            rpc.url,
-            rpc.login.0,
-            secret.display()
+            "[limits]\nupload = \"{LINE}\"\n\n[[master]]\nname = \"home\"\naddress = \"{}:{PEER_PORT}\"\n{rpc}",
+            address(MASTER)
         );
         let mut scene = Self {
             slave: Btslave::start(address(SLAVE), &master, &[])?,
@@ -95,16 +81,8 @@ impl Scene {
 
     /// Both give each other's code; the slave knows where the helper is.
     fn befriend(&self) -> anyhow::Result<()> {
-        let code = |of: &Btslave| {
-            let code = of.ctl(&["friends", "code"])?;
-            anyhow::Ok(code["code"].as_str().context("no code")?.to_owned())
-        };
-        let (ours, theirs) = (code(&self.slave)?, code(&self.helper)?);
-        let at = format!(
-            "{}@{}",
-            theirs.split('@').next().unwrap_or(&theirs),
-            self.helper.address()
-        );
+        let (ours, theirs) = (self.slave.friend_code()?, self.helper.friend_code()?);
+        let at = format!("{theirs}@{}", self.helper.address());
         self.slave.ctl(&["friends", "add", &at, "--name", "Ann"])?;
         self.helper
             .ctl(&["friends", "add", &ours, "--name", "Bob"])?;
@@ -184,14 +162,8 @@ fn transmission_is_introduced_to_a_helper() -> anyhow::Result<()> {
     let mut master = Transmission::start(address(MASTER), &json!({ "pex-enabled": true }))?;
     let target = folder("target")?;
     master.add(&torrent, &target, Role::Leech)?;
-    let scene = Scene::new(
-        torrent,
-        &Rpc {
-            kind: "transmission",
-            url: format!("http://{}/transmission/rpc", master.rpc()),
-            login: Transmission::LOGIN,
-        },
-    )?;
+    let url = format!("http://{}/transmission/rpc", master.rpc());
+    let scene = Scene::new(torrent, &rpc("transmission", &url, Transmission::LOGIN)?)?;
     eventually(
         "the master knows a peer by PEX alone, and dialled it",
         LIMIT,
@@ -222,14 +194,8 @@ fn with_qbittorrent(
     let mut master = QBittorrent::start(address(MASTER), &json!({ "pex": true }))?;
     let target = folder("target")?;
     master.add(&torrent, &target, Role::Leech)?;
-    let scene = Scene::new(
-        torrent,
-        &Rpc {
-            kind: "qbittorrent",
-            url: format!("http://{}", web(&master)?),
-            login: QBittorrent::LOGIN,
-        },
-    )?;
+    let url = format!("http://{}", web(&master)?);
+    let scene = Scene::new(torrent, &rpc("qbittorrent", &url, QBittorrent::LOGIN)?)?;
     let helper = SocketAddr::from((address(HELPER), PEER_PORT));
     // X: it knows the peer by PEX. An incoming connection would come from another port.
     eventually("the master dialled the helper", LIMIT, || {

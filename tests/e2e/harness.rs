@@ -42,21 +42,12 @@ pub const TESTS: &[Test] = &[
         seconds: 60,
         run: raw_source_and_sink_serve_libtorrent,
     },
-    Test {
-        name: "harness::nothing_outside_the_test_network_can_be_reached",
-        needs: &[],
-        seconds: 20,
-        run: nothing_outside_the_test_network_can_be_reached,
-    },
+    Test::alone(
+        "harness::nothing_outside_the_test_network_can_be_reached",
+        20,
+        nothing_outside_the_test_network_can_be_reached,
+    ),
 ];
-
-fn seed(torrent: &Torrent) -> anyhow::Result<Libtorrent> {
-    let mut seed = Libtorrent::start(address(2), &json!({}))?;
-    let source = folder("seed")?;
-    torrent.write_into(&source)?;
-    seed.add(torrent, &source, Role::Seed)?;
-    Ok(seed)
-}
 
 /// Transmission cannot be told of peers, so the seed dials.
 fn libtorrent_seeds_to_transmission() -> anyhow::Result<()> {
@@ -69,7 +60,7 @@ fn libtorrent_seeds_to_transmission() -> anyhow::Result<()> {
             tracker: None,
         },
     )?;
-    let mut seed = seed(&torrent)?;
+    let mut seed = Libtorrent::seed(address(2), &torrent)?;
     let mut leecher = Transmission::start(address(3), &json!({}))?;
     let target = folder("target")?;
     leecher.add(&torrent, &target, Role::Leech)?;
@@ -83,7 +74,7 @@ fn libtorrent_seeds_to_transmission() -> anyhow::Result<()> {
 
 fn libtorrent_seeds_to_qbittorrent() -> anyhow::Result<()> {
     let torrent = Torrent::new("public.bin", 4 * MIB + 12_345, 64 << 10, Kind::default())?;
-    let mut seed = seed(&torrent)?;
+    let mut seed = Libtorrent::seed(address(2), &torrent)?;
     let mut leecher = QBittorrent::start(address(3), &json!({}))?;
     let target = folder("target")?;
     leecher.add(&torrent, &target, Role::Leech)?;

@@ -30,27 +30,18 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const CACHE: &str = "[cache]\nsize = \"4 MiB\"\nmemory = \"4 MiB\"\nmin_free = \"0 B\"\n";
 const SILENT: usize = 5000;
 
-const fn test(name: &'static str, seconds: u32, run: fn() -> anyhow::Result<()>) -> Test {
-    Test {
-        name,
-        needs: &[],
-        seconds,
-        run,
-    }
-}
-
 pub const TESTS: &[Test] = &[
-    test(
+    Test::alone(
         "hostile::a3_control_characters_reach_neither_terminal_nor_log",
         60,
         trackers::a3_control_characters,
     ),
-    test(
+    Test::alone(
         "hostile::b3_contradictory_sets_are_survived",
         60,
         b3_contradictory_sets,
     ),
-    test(
+    Test::alone(
         "hostile::b6_five_thousand_silent_sockets",
         90,
         b6_five_thousand_silent_sockets,
@@ -61,42 +52,42 @@ pub const TESTS: &[Test] = &[
         seconds: 90,
         run: b7_one_seed_in_four_poisons,
     },
-    test(
+    Test::alone(
         "hostile::b8_requests_while_choked_get_rejects_alone",
         60,
         b8_requests_while_choked,
     ),
-    test(
+    Test::alone(
         "hostile::b10_extended_handshake_junk",
         60,
         b10_extended_handshake_junk,
     ),
-    test(
+    Test::alone(
         "hostile::b12_pex_names_inner_addresses",
         60,
         trackers::b12_pex_names_inner_addresses,
     ),
-    test(
+    Test::alone(
         "hostile::c3_evil_peer_lists_send_no_syn",
         60,
         trackers::c3_evil_peer_lists,
     ),
-    test(
+    Test::alone(
         "hostile::f1_damage_is_neither_served_nor_silent",
         90,
         state::f1_damage_is_neither_served_nor_silent,
     ),
-    test(
+    Test::alone(
         "hostile::f2_a_full_disk_leaves_a_living_daemon",
         60,
         state::f2_a_full_disk_leaves_a_living_daemon,
     ),
-    test(
+    Test::alone(
         "hostile::f4_a_second_daemon_is_refused",
         60,
         trackers::f4_a_second_daemon,
     ),
-    test(
+    Test::alone(
         "hostile::r3_announces_are_truthful",
         90,
         trackers::r3_announces_are_truthful,

@@ -23,18 +23,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 const TAKERS: u8 = 6;
 
 pub const TESTS: &[Test] = &[
-    Test {
-        name: "limits::a_pause_lasts_over_a_restart",
-        needs: &[],
-        seconds: 120,
-        run: a_pause_lasts_over_a_restart,
-    },
-    Test {
-        name: "limits::min_free_keeps_the_cache_off_the_disk_before_and_after_a_restart",
-        needs: &[],
-        seconds: 150,
-        run: min_free_keeps_the_cache_off_the_disk,
-    },
+    Test::alone(
+        "limits::a_pause_lasts_over_a_restart",
+        120,
+        a_pause_lasts_over_a_restart,
+    ),
+    Test::alone(
+        "limits::min_free_keeps_the_cache_off_the_disk_before_and_after_a_restart",
+        150,
+        min_free_keeps_the_cache_off_the_disk,
+    ),
 ];
 
 /// A leecher, and what it got.

@@ -27,32 +27,23 @@ const LONG_ENOUGH: Duration = Duration::from_secs(25);
 const FAR: u8 = 7;
 const CACHE: &str = "[cache]\nsize = \"4 MiB\"\nmemory = \"4 MiB\"\nmin_free = \"0 B\"\n";
 
-const fn test(name: &'static str, seconds: u32, run: fn() -> anyhow::Result<()>) -> Test {
-    Test {
-        name,
-        needs: &[],
-        seconds,
-        run,
-    }
-}
-
 pub const TESTS: &[Test] = &[
-    test(
+    Test::alone(
         "privacy::p18_of_a_private_torrent_nobody_hears_but_its_own",
         90,
         p18_of_a_private_torrent_nobody_hears_but_its_own,
     ),
-    test(
+    Test::alone(
         "privacy::of_a_public_torrent_friends_hear",
         90,
         of_a_public_torrent_friends_hear,
     ),
-    test(
+    Test::alone(
         "privacy::an_allowed_private_torrent_is_relayed_and_by_rpc_only",
         90,
         an_allowed_private_torrent_is_relayed_and_by_rpc_only,
     ),
-    test(
+    Test::alone(
         "privacy::a_friend_names_no_tracker_nearer_than_itself",
         90,
         a_friend_names_no_tracker_nearer_than_itself,
@@ -70,8 +61,7 @@ struct Scene {
 }
 
 fn own_key(slave: &Btslave) -> anyhow::Result<PublicKey> {
-    let own = slave.ctl(&["friends", "code"])?;
-    let code: FriendCode = own["code"].as_str().context("a code")?.parse()?;
+    let code: FriendCode = slave.friend_code()?.parse()?;
     Ok(*code.key())
 }
 

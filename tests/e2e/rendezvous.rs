@@ -34,36 +34,33 @@ const LET_GO: Duration = Duration::from_secs(40);
 const STRANGERS: &str = "btslave_defence_total{defence=\"Stranger\"}";
 
 pub const TESTS: &[Test] = &[
-    Test {
-        name: "rendezvous::friends_meet_by_our_own_announce_url_and_again_after_restarts",
-        needs: &[],
-        seconds: 180,
-        run: friends_meet_by_our_own_announce_url_and_again_after_restarts,
-    },
+    Test::alone(
+        "rendezvous::friends_meet_by_our_own_announce_url_and_again_after_restarts",
+        180,
+        friends_meet_by_our_own_announce_url_and_again_after_restarts,
+    ),
     Test {
         name: "rendezvous::friends_meet_by_opentracker_and_a_stranger_there_is_let_go",
         needs: &[Program::OpenTracker],
         seconds: 180,
         run: friends_meet_by_opentracker_and_a_stranger_there_is_let_go,
     },
-    Test {
-        name: "rendezvous::slaves_in_open_mode_make_acquaintances_and_no_friends",
-        needs: &[],
-        seconds: 90,
-        run: slaves_in_open_mode_make_acquaintances_and_no_friends,
-    },
+    Test::alone(
+        "rendezvous::slaves_in_open_mode_make_acquaintances_and_no_friends",
+        90,
+        slaves_in_open_mode_make_acquaintances_and_no_friends,
+    ),
     Test {
         name: "rendezvous::strangers_get_the_page_and_are_let_go",
         needs: &[Program::Libtorrent],
         seconds: 150,
         run: strangers_get_the_page_and_are_let_go,
     },
-    Test {
-        name: "rendezvous::p16_an_announce_url_cannot_be_aimed",
-        needs: &[],
-        seconds: 90,
-        run: p16_an_announce_url_cannot_be_aimed,
-    },
+    Test::alone(
+        "rendezvous::p16_an_announce_url_cannot_be_aimed",
+        90,
+        p16_an_announce_url_cannot_be_aimed,
+    ),
 ];
 
 fn slave(n: u8) -> anyhow::Result<Btslave> {
@@ -79,11 +76,10 @@ fn friends() -> anyhow::Result<(Btslave, Btslave)> {
 }
 
 fn befriend(one: &Btslave, other: &Btslave, name: &str) -> anyhow::Result<()> {
-    let own = other.ctl(&["friends", "code"])?;
-    let code = own["code"].as_str().context("no code")?;
-    // Its hints would lead there without a rendezvous.
-    let bare = code.split('@').next().unwrap_or_default();
-    one.ctl(&["friends", "add", bare, "--name", name]).map(drop)
+    // Hints would lead there without a rendezvous.
+    let bare = other.friend_code()?;
+    one.ctl(&["friends", "add", &bare, "--name", name])
+        .map(drop)
 }
 
 fn online(slave: &Btslave, count: u64) -> anyhow::Result<()> {

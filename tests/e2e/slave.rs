@@ -19,6 +19,8 @@ use tests::raw::{Abilities, Event, Heard, RawPeer, Script, nothing, sink};
 use tests::runner::{Test, address};
 use tests::wait::eventually;
 
+use crate::support::rpc;
+
 const MIB: usize = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(90);
 /// The same where no real client's timers are waited for.
@@ -179,15 +181,6 @@ impl<M: Master> Scene<M> {
     }
 }
 
-/// A seed with the content, in a folder of its own.
-fn seed(torrent: &Torrent) -> anyhow::Result<Libtorrent> {
-    let mut seed = Libtorrent::start(address(SEED), &json!({}))?;
-    let source = folder("seed")?;
-    torrent.write_into(&source)?;
-    seed.add(torrent, &source, Role::Seed)?;
-    Ok(seed)
-}
-
 /// The slave's configuration: this cache, and the master at its address.
 fn sections(cache_mib: u64, memory_mib: u64, more: &str) -> String {
     format!(
@@ -215,7 +208,7 @@ fn bytes_in(folder: &Path) -> anyhow::Result<u64> {
 
 fn small_cache<M: Master>(start: impl FnOnce() -> anyhow::Result<M>) -> anyhow::Result<()> {
     let torrent = Torrent::new("large.bin", 512 * MIB, 1 << 20, PRIVATE)?;
-    let seed = seed(&torrent)?;
+    let seed = Libtorrent::seed(address(SEED), &torrent)?;
     let mut master = start()?;
     let target = folder("target")?;
     master.add(&torrent, &target, Role::Leech)?;
@@ -288,19 +281,9 @@ fn wait_followed(slave: &Btslave, torrent: &Torrent) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn rpc(kind: &str, url: &str, login: (&str, &str)) -> anyhow::Result<String> {
-    let file = folder("secrets")?.join("password");
-    fs::write(&file, login.1)?;
-    Ok(format!(
-        "rpc = {{ kind = \"{kind}\", url = \"{url}\", user = \"{}\", password_file = \"{}\" }}\n",
-        login.0,
-        file.display()
-    ))
-}
-
 /// The slave was told of its master's RPC and nothing else; the seed dials it once it is there.
 fn by_rpc_alone<M: Master>(torrent: Torrent, mut master: M, rpc: &str) -> anyhow::Result<()> {
-    let mut seed = seed(&torrent)?;
+    let mut seed = Libtorrent::seed(address(SEED), &torrent)?;
     let target = folder("target")?;
     master.add(&torrent, &target, Role::Leech)?;
     let slave = Btslave::start(address(SLAVE), &sections(8, 2, rpc), &[])?;
@@ -403,7 +386,7 @@ fn close_the_way_to(torrent: &Torrent, master: &QBittorrent) -> anyhow::Result<(
 /// the slave is a request, or interest, at any time.
 fn never_asks_a_master_for_a_block() -> anyhow::Result<()> {
     let torrent = Torrent::new("raw.bin", 16 * MIB + 4321, 256 << 10, PRIVATE)?;
-    let mut seed = seed(&torrent)?;
+    let mut seed = Libtorrent::seed(address(SEED), &torrent)?;
     for (abilities, dials_in) in [
         (Abilities::ALL, true),
         (Abilities::PLAIN, true),

@@ -1,6 +1,7 @@
 //! What several of these tests need: a tracker that remembers, the command line as a person sees it, counters by label.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bt_wire::bencode::Item;
-use tests::clients::{Btslave, PEER_PORT};
+use tests::clients::{Btslave, PEER_PORT, folder};
 use tests::content::Torrent;
 use tests::raw::{Abilities, RawPeer, Script};
 use tests::wait::eventually;
@@ -161,6 +162,17 @@ pub fn slavectl(slave: &Btslave, ip: Ipv4Addr, args: &[&str]) -> anyhow::Result<
         .arg(slave.data_dir().join("api.token"))
         .args(args);
     Ok(command.output()?)
+}
+
+/// The `rpc` line of a `[[master]]` section.
+pub fn rpc(kind: &str, url: &str, login: (&str, &str)) -> anyhow::Result<String> {
+    let file = folder("secrets")?.join("password");
+    fs::write(&file, login.1)?;
+    Ok(format!(
+        "rpc = {{ kind = \"{kind}\", url = \"{url}\", user = \"{}\", password_file = \"{}\" }}\n",
+        login.0,
+        file.display()
+    ))
 }
 
 /// Where the harness has the slave at `ip` listen for `slavectl`.

@@ -31,6 +31,19 @@ pub struct Test {
     pub run: fn() -> anyhow::Result<()>,
 }
 
+impl Test {
+    /// One that needs no other program.
+    #[must_use]
+    pub const fn alone(name: &'static str, seconds: u32, run: fn() -> anyhow::Result<()>) -> Self {
+        Self {
+            name,
+            needs: &[],
+            seconds,
+            run,
+        }
+    }
+}
+
 /// The test network's address number `n`, 1 to 254: a peer each.
 #[must_use]
 pub fn address(n: u8) -> Ipv4Addr {

@@ -141,6 +141,16 @@ impl Btslave {
         serde_json::from_slice(&answer.body).with_context(|| format!("{path}: no JSON"))
     }
 
+    /// Its friend code, without hints where it may be.
+    ///
+    /// # Errors
+    /// As [`Btslave::ctl`].
+    pub fn friend_code(&self) -> anyhow::Result<String> {
+        let answer = self.ctl(&["friends", "code"])?;
+        let code = answer["code"].as_str().context("no code")?;
+        Ok(code.split('@').next().unwrap_or(code).to_owned())
+    }
+
     /// Its metrics, as Prometheus would read them.
     ///
     /// # Errors

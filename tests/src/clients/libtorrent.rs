@@ -26,6 +26,18 @@ pub struct Libtorrent {
 }
 
 impl Libtorrent {
+    /// One at `ip` that has this torrent's content, in a folder of its own.
+    ///
+    /// # Errors
+    /// As [`Libtorrent::start`], or it does not take the torrent.
+    pub fn seed(ip: Ipv4Addr, torrent: &Torrent) -> anyhow::Result<Self> {
+        let mut seed = Self::start(ip, &json!({}))?;
+        let source = super::folder("seed")?;
+        torrent.write_into(&source)?;
+        seed.add(torrent, &source, Role::Seed)?;
+        Ok(seed)
+    }
+
     /// Starts it at `ip`; `settings` are libtorrent's own.
     ///
     /// # Errors
