@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
             let signed = kept.verify().expect("opened");
             let parties = (*signed.iou().creditor(), *signed.iou().debtor());
             assert!(parties == (read.owner, friend) || parties == (friend, read.owner));
-            account.receive(&signed, None);
+            account.receive(&signed);
         }
         assert_eq!(before, (account.given_bytes(), account.received_bytes()));
         let again = account.record().join(record.clone());

@@ -173,7 +173,7 @@ impl RpcKind {
 pub struct Friends {
     /// Who may be a friend.
     pub mode: FriendsMode,
-    /// Unsigned help given to one friend before pausing (or 2 s of the rate, if more), in bytes.
+    /// Unsigned help given to one friend before pausing (or 4 s of the rate, if more), in bytes.
     pub window: u64,
     /// Signed help given minus received, per friend, while others want the line.
     pub credit: Size,

@@ -201,9 +201,8 @@ impl Friends {
         if known.friends.contains_key(key) {
             return;
         }
-        let empty = |account: &Account| {
-            account.received_bytes() == 0 && account.meter().delivered_bytes() == 0
-        };
+        let empty =
+            |account: &Account| account.received_bytes() == 0 && account.delivered_bytes() == 0;
         if known.accounts.get(key).is_some_and(empty) {
             known.accounts.remove(key);
         }
@@ -236,10 +235,7 @@ impl Friends {
             received: account.received_bytes().saturating_add(before.received),
             given_month,
             received_month,
-            disputed: account
-                .meter()
-                .disputed_bytes()
-                .saturating_add(before.disputed),
+            disputed: account.disputed_bytes().saturating_add(before.disputed),
             state: account.state(),
             online: known.online.contains(key),
         }))

@@ -36,6 +36,8 @@ fn helper() -> Plan {
     }
 }
 
+//= spec/iou.md#window-pause
+//= spec/iou.md#disputed
 #[test]
 fn p11_p15_a_debtor_that_never_signs_has_one_window_once() {
     for seed in 0..50 {

@@ -1,11 +1,10 @@
 //! One friend's account: both directions, the sync, and signing in two steps.
 
-use super::meter::Meter;
+use super::StoreEpoch;
 use super::outcome::{
     Contradiction, Direction, NotOurs, Receipt, SignRefusal, State, SyncReport, WrongToken,
 };
 use super::record::{AccountRecord, IouRecord, OpenError};
-use super::{HelpId, StoreEpoch};
 use crate::identity::{Identity, PublicKey};
 use crate::iou::{Iou, SignedIou};
 
@@ -22,7 +21,8 @@ pub struct Account {
     synced_at: Option<u64>,
     /// The friend has shown what it holds, in this session.
     session_synced: bool,
-    meter: Meter,
+    delivered_bytes: u64,
+    disputed_bytes: u64,
 }
 
 /// Stands for an IOU that was signed and is not durable yet.
@@ -45,7 +45,8 @@ impl Account {
             unpersisted: None,
             synced_at: None,
             session_synced: false,
-            meter: Meter::default(),
+            delivered_bytes: 0,
+            disputed_bytes: 0,
         }
     }
 
@@ -62,7 +63,7 @@ impl Account {
     ) -> Result<Self, OpenError> {
         let mut account = Self::new(me, PublicKey::from_bytes(&record.friend)?, epoch);
         account.synced_at = record.synced_at;
-        account.meter = Meter::stored(record.delivered_bytes, record.disputed_bytes);
+        account.count(record.delivered_bytes, record.disputed_bytes);
         for (kept, direction) in [
             (&record.given, Direction::Given),
             (&record.received, Direction::Received),
@@ -93,8 +94,8 @@ impl Account {
             given: self.given.as_ref().map(IouRecord::from),
             received: received.map(IouRecord::from),
             synced_at: self.synced_at,
-            delivered_bytes: self.meter.delivered_bytes(),
-            disputed_bytes: self.meter.disputed_bytes(),
+            delivered_bytes: self.delivered_bytes,
+            disputed_bytes: self.disputed_bytes,
         }
     }
 
@@ -136,7 +137,6 @@ impl Account {
                 None => {}
             }
         }
-        self.meter.sign(None, news_bytes);
         self.session_synced = true;
         self.synced_at = Some(self.epoch.number);
         Ok(SyncReport {
@@ -147,25 +147,20 @@ impl Account {
         })
     }
 
-    /// Takes an IOU that the friend sent, for `help` if it says which.
+    /// Takes an IOU that the friend sent.
     //= spec/iou.md#join
     //= spec/iou.md#not-ours
-    pub fn receive(&mut self, signed: &SignedIou, help: Option<HelpId>) -> Receipt {
+    pub fn receive(&mut self, signed: &SignedIou) -> Receipt {
         let Some(direction) = self.direction(signed.iou()) else {
             return Receipt::NotOurs;
         };
         let (held_bytes, shown_bytes) = (self.total(direction), signed.iou().total_bytes());
         match self.join(signed) {
-            Some((_, by_bytes)) => {
-                if direction == Direction::Given {
-                    self.meter.sign(help, by_bytes);
-                }
-                Receipt::Newer {
-                    direction,
-                    by_bytes,
-                    record: self.record(),
-                }
-            }
+            Some((_, by_bytes)) => Receipt::Newer {
+                direction,
+                by_bytes,
+                record: self.record(),
+            },
             None if shown_bytes == held_bytes => Receipt::Same,
             None => Receipt::Stale {
                 direction,
@@ -259,20 +254,22 @@ impl Account {
         self.total(Direction::Received)
     }
 
-    /// Unsigned and disputed help that we gave.
+    /// All help that we ever delivered to the friend, signed or not, in bytes.
     #[must_use]
-    pub fn meter(&self) -> &Meter {
-        &self.meter
+    pub fn delivered_bytes(&self) -> u64 {
+        self.delivered_bytes
     }
 
-    /// Unsigned and disputed help that we gave, to count more of it.
-    pub fn meter_mut(&mut self) -> &mut Meter {
-        &mut self.meter
+    /// Of that, what the friend left unsigned in helps that are over, in bytes.
+    #[must_use]
+    pub fn disputed_bytes(&self) -> u64 {
+        self.disputed_bytes
     }
 
-    /// Whoever decides about help counts by itself: all that was ever delivered, and what is disputed, in bytes.
+    /// Both counts are of whoever decides about help; they are kept here.
     pub fn count(&mut self, delivered_bytes: u64, disputed_bytes: u64) {
-        self.meter = Meter::stored(delivered_bytes, disputed_bytes);
+        self.delivered_bytes = delivered_bytes;
+        self.disputed_bytes = disputed_bytes;
     }
 
     fn total(&self, direction: Direction) -> u64 {

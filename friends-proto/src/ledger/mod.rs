@@ -10,14 +10,12 @@
 mod account;
 mod credit;
 mod epoch;
-mod meter;
 mod outcome;
 mod record;
 
 pub use account::{Account, Unpersisted};
-pub use credit::{ceiling_bytes, headroom_bytes};
+pub use credit::{ceiling_bytes, window_bytes};
 pub use epoch::{BesideKey, StoreEpoch};
-pub use meter::{HelpId, Meter, window_bytes};
 pub use outcome::{
     Contradiction, Direction, NotOurs, Receipt, SignRefusal, State, SyncReport, WrongToken,
 };

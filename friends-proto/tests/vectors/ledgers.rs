@@ -132,7 +132,7 @@ fn sync(account: &mut Account, shown: &[SignedIou]) -> &'static str {
 }
 
 fn receive(account: &mut Account, iou: &SignedIou) -> &'static str {
-    match account.receive(iou, None) {
+    match account.receive(iou) {
         Receipt::Newer { direction, .. } => match direction {
             Direction::Given => "newer",
             Direction::Received => "adopted",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use friends_proto::identity::PublicKey;
 use friends_proto::iou::{IouError, SignedIou, UnverifiedIou};
-use friends_proto::ledger::{AccountRecord, Direction, HelpId, Receipt, SignRefusal};
+use friends_proto::ledger::{AccountRecord, Direction, Receipt, SignRefusal};
 use friends_proto::message::{IouBytes, Sync};
 
 use super::count_defence;
@@ -76,7 +76,7 @@ impl Books {
     /// Delivered to it, and disputed of that, bytes.
     pub(super) fn kept(&self) -> (u64, u64) {
         let kept = self.friends.with_account(&self.key, |one| {
-            (one.meter().delivered_bytes(), one.meter().disputed_bytes())
+            (one.delivered_bytes(), one.disputed_bytes())
         });
         let (delivered, disputed) = kept.unwrap_or_default();
         let before = self.before();
@@ -192,17 +192,13 @@ impl Books {
 
     /// An IOU came: the total that it shows of what the friend owes, once it is durable; none when it changes nothing.
     //= spec/iou.md#join
-    pub(super) async fn receive(
-        &self,
-        iou: &IouBytes,
-        help: Option<HelpId>,
-    ) -> Result<Option<u64>, Unbearable> {
+    pub(super) async fn receive(&self, iou: &IouBytes) -> Result<Option<u64>, Unbearable> {
         let Some(signed) = verify(iou)? else {
             return Ok(None);
         };
         let receipt = self
             .friends
-            .with_account(&self.key, |account| account.receive(&signed, help));
+            .with_account(&self.key, |account| account.receive(&signed));
         match receipt.ok_or(SignError::NoAccount)? {
             Receipt::Newer {
                 direction, record, ..

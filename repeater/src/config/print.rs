@@ -234,7 +234,7 @@ impl Config {
                 (
                     "window",
                     size(self.friends.window),
-                    "unsigned help given to one friend before pausing (or 2 s of the rate, if more)",
+                    "unsigned help given to one friend before pausing (or 4 s of the rate, if more)",
                 ),
                 (
                     "credit",

@@ -129,7 +129,7 @@ impl Friends {
         let adopted = match held {
             Some(held) => signed
                 .iter()
-                .filter(|iou| matches!(held.receive(iou, None), Receipt::Newer { .. }))
+                .filter(|iou| matches!(held.receive(iou), Receipt::Newer { .. }))
                 .count(),
             None => {
                 known.accounts.insert(key, account);

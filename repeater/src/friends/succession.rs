@@ -26,12 +26,11 @@ pub struct Carried {
 
 impl Carried {
     fn add(&mut self, account: &Account) {
-        let meter = account.meter();
         for (sum, bytes) in [
             (&mut self.given, account.given_bytes()),
             (&mut self.received, account.received_bytes()),
-            (&mut self.delivered, meter.delivered_bytes()),
-            (&mut self.disputed, meter.disputed_bytes()),
+            (&mut self.delivered, account.delivered_bytes()),
+            (&mut self.disputed, account.disputed_bytes()),
         ] {
             *sum = sum.saturating_add(bytes);
         }

@@ -43,7 +43,7 @@ fn trade(friends: &Friends, seed: u8, given: u64, received: u64) {
     friends.sign(&key, received, 0).unwrap();
     let (_, token) = account.prepare(&other, given).unwrap();
     let signed = account.persisted(&token).unwrap();
-    let receipt = friends.with_account(&key, |account| account.receive(&signed, None));
+    let receipt = friends.with_account(&key, |account| account.receive(&signed));
     let Some(Receipt::Newer { record, .. }) = receipt else {
         panic!("{receipt:?}")
     };

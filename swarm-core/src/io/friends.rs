@@ -38,7 +38,7 @@ pub enum FriendsMode {
 pub struct FriendsLimits {
     /// `friends.mode`.
     pub mode: FriendsMode,
-    /// `friends.window`, bytes: unsigned help to one friend before pausing (or 2 s of the rate, if more).
+    /// `friends.window`, bytes: unsigned help to one friend before pausing (or 4 s of the rate, if more).
     pub window: u64,
     /// `friends.credit`, bytes: signed help given minus received, per friend, while others want the line.
     pub credit: u64,

@@ -49,6 +49,8 @@ struct Friend {
     unsigned_since: Timestamp,
     /// The help that the first of it came in.
     unsigned_for: Option<HelpId>,
+    /// What it signed for before we had counted it as delivered.
+    ahead: u64,
     /// What it has not signed for, of helps that are over, and when that is disputed.
     unsettled: Vec<(Timestamp, u64)>,
     /// Failures in a row to get help of it, by swarm, and when to ask again.
@@ -80,6 +82,7 @@ impl Friend {
             unsigned: 0,
             unsigned_since: Timestamp::ZERO,
             unsigned_for: None,
+            ahead: 0,
             unsettled: Vec::new(),
             retry: BTreeMap::new(),
             kept: (standing.delivered, standing.disputed),
@@ -385,3 +388,6 @@ impl Node {
         self.tick_asked();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! Tit for tat between friends: how far help goes unsigned, how far it goes unpaid, and who comes first.
 //!
-//! - The *window* bounds a theft in the moment: bytes given in one help and not signed yet, max(`friends.window`, 2 s of
-//!   the rate).
+//! - The *window* bounds a theft in the moment: bytes given in one help and not signed yet, [`window_bytes`].
 //! - The *ceiling* bounds it over time: net signed (given − received) up to `friends.credit`, plus half of what was
 //!   repaid, at most eight times the credit. It binds only where somebody else wants the line.
 //! - With line to spare everyone is helped. Where it is scarce: friends by received against given, then acquaintances
@@ -12,13 +11,9 @@
 //! Everything is whole numbers of bytes, so that two machines agree.
 
 use core::cmp::{Ordering, Reverse};
+use friends_proto::ledger::ceiling_bytes;
 use serde::{Deserialize, Serialize};
 
-/// Seconds of the rate that the window covers at least. What was delivered shows late: Transmission's rates are means over two
-/// seconds, looked at once a second, so with two seconds a fast helper would stand still half of the time.
-const WINDOW_S: u64 = 4;
-/// The ceiling grows to at most so many times the credit.
-const CEILING_TIMES: u64 = 8;
 /// Refused when disputed is over one part in so many of what was delivered.
 const DISPUTED_PART: u64 = 4;
 /// Nobody is served with less than one part in so many of the line: it would only split it.
@@ -46,26 +41,6 @@ pub enum Nearness {
     Acquaintance,
 }
 
-/// Unsigned bytes that one help may reach, at this measured rate in bytes/s.
-#[must_use]
-pub fn window(configured: u64, rate: u64) -> u64 {
-    configured.max(rate.saturating_mul(WINDOW_S))
-}
-
-/// What of the help we gave they have given back.
-#[must_use]
-pub fn repaid(standing: &Standing) -> u64 {
-    standing.given.min(standing.received)
-}
-
-/// Net signed bytes that a friend may owe while somebody else wants the line.
-#[must_use]
-pub fn ceiling(credit: u64, repaid: u64) -> u64 {
-    credit
-        .saturating_add(repaid / 2)
-        .min(credit.saturating_mul(CEILING_TIMES))
-}
-
 /// What they owe us, signed; nothing when we owe them.
 #[must_use]
 pub fn owed(standing: &Standing) -> u64 {
@@ -75,7 +50,7 @@ pub fn owed(standing: &Standing) -> u64 {
 /// They owe as much as they may, or more.
 #[must_use]
 pub fn over_ceiling(standing: &Standing, credit: u64) -> bool {
-    owed(standing) >= ceiling(credit, repaid(standing))
+    owed(standing) >= ceiling_bytes(credit, standing.given, standing.received)
 }
 
 /// Of a window, what disputed bytes leave: all of it while they are less than a quarter of what was delivered by a
@@ -87,6 +62,7 @@ pub fn unsigned_room(standing: &Standing, window: u64) -> u64 {
 }
 
 /// They left so much unsigned that they get no more.
+//= spec/iou.md#refusal
 #[must_use]
 pub fn refused(standing: &Standing, window: u64) -> bool {
     unsigned_room(standing, window) == 0

@@ -52,7 +52,7 @@ fn p3_a_replayed_iou_changes_nothing() {
     let mut account = synced();
     let iou = signed(1, 2, 100);
     assert!(matches!(
-        account.receive(&iou, None),
+        account.receive(&iou),
         Receipt::Newer {
             by_bytes: 100,
             direction: Direction::Given,
@@ -61,7 +61,7 @@ fn p3_a_replayed_iou_changes_nothing() {
     ));
     let before = account.record();
     for _ in 0..1000 {
-        assert_eq!(account.receive(&iou, None), Receipt::Same);
+        assert_eq!(account.receive(&iou), Receipt::Same);
     }
     assert_eq!(account.record(), before);
 }
@@ -69,20 +69,20 @@ fn p3_a_replayed_iou_changes_nothing() {
 #[test]
 fn p5_a_lower_total_is_stale() {
     let mut account = synced();
-    account.receive(&signed(1, 2, 100), None);
+    account.receive(&signed(1, 2, 100));
     let stale = Receipt::Stale {
         direction: Direction::Given,
         held_bytes: 100,
         shown_bytes: 99,
     };
-    assert_eq!(account.receive(&signed(1, 2, 99), None), stale);
+    assert_eq!(account.receive(&signed(1, 2, 99)), stale);
     assert_eq!(account.given_bytes(), 100);
 }
 
 #[test]
 fn p4_the_larger_total_counts_and_the_contradiction_is_shown() {
     let mut account = synced();
-    account.receive(&signed(1, 2, 100), None);
+    account.receive(&signed(1, 2, 100));
     account.begin_session();
     let report = account.sync(&[signed(1, 2, 40)]).expect("ours");
     let contradiction = Contradiction {
@@ -103,7 +103,7 @@ fn p4_the_larger_total_counts_and_the_contradiction_is_shown() {
 #[test]
 fn p8_a_friend_that_lost_its_ledger_is_shown_its_own_signature() {
     let mut account = synced();
-    account.receive(&signed(1, 2, 100), None);
+    account.receive(&signed(1, 2, 100));
     account.begin_session();
     let report = account.sync(&[]).expect("nothing shown");
     assert_eq!(report.contradiction.map(|c| c.shown_bytes), Some(0));
@@ -125,7 +125,7 @@ fn p6_p13_ious_between_others_change_nothing() {
         signed(2, 3, 5),
         signed(3, 2, 5),
     ] {
-        assert_eq!(account.receive(&foreign, None), Receipt::NotOurs);
+        assert_eq!(account.receive(&foreign), Receipt::NotOurs);
         assert_eq!(account.sync(&[signed(1, 2, 7), foreign]), Err(NotOurs));
     }
     assert_eq!(account.record(), before);
@@ -172,7 +172,7 @@ fn p9_nothing_leaves_before_it_is_durable() {
         account.prepare(&identity(1), 200).err(),
         Some(SignRefusal::Unpersisted)
     );
-    let Receipt::Newer { record: later, .. } = account.receive(&signed(1, 2, 7), None) else {
+    let Receipt::Newer { record: later, .. } = account.receive(&signed(1, 2, 7)) else {
         panic!("newer");
     };
     assert_eq!(later.received, record.received);
@@ -195,7 +195,7 @@ fn a_larger_own_signature_seen_while_another_is_persisted_is_what_leaves() {
     let mut account = synced();
     let (_, token) = account.prepare(&identity(1), 100).expect("may sign");
     assert!(matches!(
-        account.receive(&signed(2, 1, 300), None),
+        account.receive(&signed(2, 1, 300)),
         Receipt::Newer {
             direction: Direction::Received,
             by_bytes: 300,
@@ -224,10 +224,7 @@ fn p10_totals_end_at_their_limit() {
         account.prepare(&identity(1), MAX_TOTAL + 1).err(),
         Some(over)
     );
-    account.receive(&signed(1, 2, MAX_TOTAL), None);
-    account.meter_mut().deliver(1, u64::MAX);
-    account.meter_mut().deliver(1, u64::MAX);
-    assert_eq!(account.meter().delivered_bytes(), u64::MAX);
+    account.receive(&signed(1, 2, MAX_TOTAL));
     assert_eq!(ceiling_bytes(u64::MAX, u64::MAX, u64::MAX), u64::MAX);
 }
 
@@ -244,7 +241,7 @@ fn an_account_is_signed_for_by_its_own_identity_only() {
 #[test]
 fn a_record_is_verified_when_it_is_opened() {
     let mut account = synced();
-    account.receive(&signed(1, 2, 100), None);
+    account.receive(&signed(1, 2, 100));
     sign(&mut account, 50);
     let good = account.record();
     assert_eq!(
@@ -289,7 +286,7 @@ fn joined_records_keep_the_larger_totals_in_any_order() {
     for total in [10, 20] {
         sign(&mut account, total);
         records.push(account.record());
-        account.receive(&signed(1, 2, total), None);
+        account.receive(&signed(1, 2, total));
         records.push(account.record());
     }
     let newest = account.record();

@@ -199,9 +199,8 @@ impl Desk {
                 }
             }
             Message::Iou(new) => {
-                let help = new.help.map(|help| u64::from(help.0));
                 let paid = new.help.map(|help| brain::HelpId(help.0));
-                match books.receive(&new.iou, help).await {
+                match books.receive(&new.iou).await {
                     Ok(Some(total)) => self.fact(id, FriendFact::Iou(total, paid)).await,
                     Ok(None) => {}
                     Err(why) => self.unbearable(id, &why),

@@ -108,7 +108,7 @@ impl End {
 
     fn receive(&mut self, far: &PublicKey, signed: &SignedIou) {
         let record = self.friends().with_account(far, |one| {
-            one.receive(signed, None);
+            one.receive(signed);
             one.record()
         });
         self.friends().persist(record.unwrap(), 0).unwrap();

@@ -69,7 +69,7 @@ pub(super) fn exchange(friends: &Friends, far: &mut Far, to_given: u64, to_recei
             given += 1_000;
             let signed = far.sign(given);
             let record = friends.with_account(&Far::key(), |account| {
-                account.receive(&signed, None);
+                account.receive(&signed);
                 account.record()
             });
             friends.persist(record.unwrap(), 0).unwrap();
@@ -77,7 +77,7 @@ pub(super) fn exchange(friends: &Friends, far: &mut Far, to_given: u64, to_recei
         if received < to_received {
             received += 1_000;
             let signed = friends.sign(&Far::key(), received, 0).unwrap();
-            far.account.receive(&signed, None);
+            far.account.receive(&signed);
         }
     }
 }
@@ -411,7 +411,7 @@ fn a_record_never_lowers_what_is_kept() {
         (account.given_bytes(), account.received_bytes()),
         (GIVEN, RECEIVED)
     );
-    assert_eq!(account.meter().delivered_bytes(), 3);
+    assert_eq!(account.delivered_bytes(), 3);
 }
 
 #[test]

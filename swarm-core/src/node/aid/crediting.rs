@@ -7,10 +7,11 @@ use crate::io::{ConnId, MasterId, SwarmId};
 use crate::node::Node;
 use crate::node::aid::Aid;
 use crate::node::errands::HelpKey;
+use crate::policy::help;
 use crate::policy::witness::{self, Evidence};
-use crate::policy::{help, tit_for_tat};
 use crate::swarm::Swarm;
 use crate::time::Timestamp;
+use friends_proto::ledger::window_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -252,7 +253,7 @@ impl Node {
         let mut full = Vec::new();
         for (id, friend) in &mut self.aid.friends {
             let waits = !friend.synced() || friend.signing.is_some();
-            let window = tit_for_tat::window(window, 0);
+            let window = window_bytes(window, 0);
             if waits || !help::signs(friend.unsigned, window, now.since(friend.unsigned_since)) {
                 continue;
             }

@@ -8,6 +8,7 @@ use crate::policy::delivery::{self, Delivery};
 use crate::policy::help;
 use crate::policy::tit_for_tat::{self, Line, Nearness, Turn, Want};
 use core::time::Duration;
+use friends_proto::ledger::window_bytes;
 
 use super::helping::Help;
 
@@ -153,6 +154,9 @@ impl Node {
         help.served.delivered += fresh;
         if let Some(friend) = self.aid.friends.get_mut(&key.0) {
             friend.standing.delivered = friend.standing.delivered.saturating_add(fresh);
+            let paid = friend.ahead.min(fresh);
+            friend.ahead -= paid;
+            help.served.signed += paid;
         }
     }
 
@@ -186,6 +190,7 @@ impl Node {
     }
 
     /// Says anew how much may stand announced to the guest and not sent: within the window, and the pool.
+    //= spec/iou.md#window-pause
     pub(super) fn allow(&mut self, key: HelpKey) {
         self.count_served(key);
         let now = self.desk.now;
@@ -205,8 +210,7 @@ impl Node {
         };
         let sent = swarm.peers.get(&conn).map_or(0, |peer| peer.up.total);
         let served = &mut help.served;
-        let window =
-            tit_for_tat::window(self.aid.limits.window, served.rate as u64).max(help.piece);
+        let window = window_bytes(self.aid.limits.window, served.rate as u64).max(help.piece);
         let all = tit_for_tat::unsigned_room(&friend.at_risk(), window);
         let room = all.saturating_sub(served.unsigned() + elsewhere) / together;
         let mut allow = if help.confirmed {
@@ -346,8 +350,9 @@ impl Node {
         }
     }
 
-    /// They signed for so much more: first for the help they name, then for the others that run, then for those that are
-    /// over, then for what was disputed.
+    /// They signed for so much more: first for the help they name, then for the others that run, oldest first, then for those
+    /// that are over, then for what was disputed; what is left, for what is delivered next, up to a window.
+    //= spec/iou.md#late-payment
     pub(super) fn signed_for(&mut self, id: FriendId, mut bytes: u64, first: Option<HelpId>) {
         let scarce = self.aid.helps.values().any(|help| {
             help.served
@@ -383,10 +388,14 @@ impl Node {
             bytes -= part;
         }
         friend.unsettled.retain(|(_, left)| *left > 0);
-        friend.standing.disputed = friend.standing.disputed.saturating_sub(bytes);
+        let part = bytes.min(friend.standing.disputed);
+        friend.standing.disputed -= part;
+        let ahead = friend.ahead.saturating_add(bytes - part);
+        friend.ahead = ahead.min(self.aid.limits.window);
     }
 
     /// What was not signed for in time is disputed; what is to be remembered is kept.
+    //= spec/iou.md#disputed
     fn settle_old(&mut self) {
         let now = self.desk.now;
         let mut disputes = Vec::new();

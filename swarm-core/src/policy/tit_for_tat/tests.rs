@@ -47,26 +47,6 @@ fn friend(given: u64, received: u64, rate: u64) -> Want {
 }
 
 #[test]
-fn the_window_is_four_seconds_of_the_rate_or_more() {
-    assert_eq!(window(4 * MIB, 0), 4 * MIB);
-    assert_eq!(window(4 * MIB, 10 * MIB), 40 * MIB);
-    assert_eq!(window(4 * MIB, u64::MAX), u64::MAX);
-}
-
-#[test]
-fn the_ceiling_grows_by_half_of_what_was_repaid_to_eight_times() {
-    assert_eq!(ceiling(64, 0), 64);
-    assert_eq!(ceiling(64, 100), 114);
-    assert_eq!(ceiling(64, u64::MAX), 512);
-    // What they gave before they were given anything is no repayment.
-    let generous = Standing {
-        received: 1000,
-        ..Standing::default()
-    };
-    assert_eq!(repaid(&generous), 0);
-}
-
-#[test]
 fn who_gave_back_is_preferred_and_a_newcomer_stands_before_a_debtor() {
     let wants = [
         friend(60 * MIB, 0, 16 * MIB),
@@ -102,6 +82,7 @@ fn a_debtor_over_the_ceiling_waits_only_where_the_line_is_scarce() {
     );
 }
 
+//= spec/iou.md#refusal
 #[test]
 fn disputed_lowers_the_rank_and_refuses_past_a_quarter_and_a_window() {
     let with = |delivered, disputed| Standing {
