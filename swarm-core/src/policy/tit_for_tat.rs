@@ -1,6 +1,6 @@
 //! Tit for tat between friends: how far help goes unsigned, how far it goes unpaid, and who comes first.
 //!
-//! - The *window* bounds a theft in the moment: bytes given in one help and not signed yet, [`window_bytes`].
+//! - The *window* bounds a theft in the moment: bytes given in one help and not signed yet, [`friends_proto::ledger::window_bytes`].
 //! - The *ceiling* bounds it over time: net signed (given − received) up to `friends.credit`, plus half of what was
 //!   repaid, at most eight times the credit. It binds only where somebody else wants the line.
 //! - With line to spare everyone is helped. Where it is scarce: friends by received against given, then acquaintances
