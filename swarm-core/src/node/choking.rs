@@ -3,15 +3,21 @@
 use crate::io::{ConnId, Hold, Order};
 use crate::node::desk::Desk;
 use crate::peer::Peer;
-use crate::policy::choke::{self, ChokeFacts, RemindFacts};
+use crate::policy::choke::{self, ChokeFacts, RemindFacts, Slots};
 use crate::policy::gate;
 use crate::policy::interest::{self, HYSTERESIS, InterestFacts};
 use crate::swarm::Swarm;
 
 impl Swarm {
     /// Upload slots of this swarm.
-    fn slots(desk: &Desk) -> usize {
-        choke::slots(desk.capacity() as u64)
+    fn slots(&self, desk: &Desk) -> Slots {
+        let capacity = desk.capacity() as u64;
+        if !self.master_demand() && self.aid.given.is_empty() {
+            return choke::gift(capacity);
+        }
+        let given = self.peers.values().filter(|peer| peer.only_given());
+        let elsewhere: f64 = given.map(|peer| peer.up.rate).sum();
+        choke::trade(capacity, elsewhere as u64)
     }
 
     pub(crate) fn unchoke(&mut self, desk: &mut Desk, conn: ConnId, yes: bool) {
@@ -62,7 +68,7 @@ impl Swarm {
             .values()
             .filter(|p| p.unchoked && p.wants_us && !p.only_given())
             .count();
-        if taken < Self::slots(desk) {
+        if taken < self.slots(desk).count() {
             self.unchoke(desk, conn, true);
         }
     }
@@ -84,12 +90,14 @@ impl Swarm {
             .peers
             .values()
             .filter(|p| p.wants_us && !p.only_given() && !p.closing);
-        let mut ranked: Vec<(f64, ConnId)> = wanting
-            .map(|peer| (choke::score(&desk.seen(facts(peer))), peer.conn))
-            .collect();
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (at, (_, conn)) in ranked.into_iter().enumerate() {
-            self.unchoke(desk, conn, at < Self::slots(desk));
+        let (conns, facts): (Vec<ConnId>, Vec<ChokeFacts>) = wanting
+            .map(|peer| (peer.conn, desk.seen(facts(peer))))
+            .unzip();
+        let slots = self.slots(desk);
+        for (at, index) in choke::order(&facts, slots).into_iter().enumerate() {
+            if let Some(conn) = conns.get(index) {
+                self.unchoke(desk, *conn, at < slots.count());
+            }
         }
     }
 
