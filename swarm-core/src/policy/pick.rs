@@ -6,8 +6,8 @@ use core::time::Duration;
 
 /// Seconds of a peer's rate that are leased ahead for a master (bandwidth × delay with room for the brain's turn).
 const AHEAD_S: f64 = 0.5;
-/// Bytes leased ahead to a peer whose rate is not known yet.
-const START: u64 = 1 << 20;
+/// Seconds of a slow peer's rate: a piece that waits behind another there is with nobody else.
+const SLOW_AHEAD_S: u64 = 4;
 /// Blocks in a bite when a piece is too large for one slow peer: 1 MiB.
 const BITE: u32 = (1 << 20) / BLOCK;
 /// A whole large piece is one peer's when it brings it within so many seconds.
@@ -31,11 +31,15 @@ pub fn rarest_first(holders: u32, lot: u64) -> (u32, u64) {
     (holders, lot)
 }
 
-/// Bytes to keep leased to a connection when a master waits.
+/// Bytes to keep leased to a connection when a master waits: half a second's worth, and two pieces where it brings those
+/// within four seconds.
 #[must_use]
 pub fn master_depth(rate: u64, piece: u64) -> u64 {
     let ahead = (rate as f64 * AHEAD_S) as u64;
-    ahead.max(2 * piece).max(if rate == 0 { START } else { 0 })
+    let slow = rate
+        .saturating_mul(SLOW_AHEAD_S)
+        .max(FREE_DEPTH * u64::from(BLOCK));
+    ahead.max((2 * piece).min(slow))
 }
 
 /// Bytes below which a connection gets its next lease when only strangers wait: a second's worth, for what is rare
@@ -83,8 +87,9 @@ mod tests {
 
     #[test]
     fn the_pipe_is_as_deep_as_the_peer_is_fast() {
-        assert_eq!(master_depth(0, 16_384), START);
-        assert_eq!(master_depth(1000, 1 << 20), 2 << 20);
+        assert_eq!(master_depth(0, 16_384), 32_768);
+        assert_eq!(master_depth(1000, 1 << 20), 65_536);
+        assert_eq!(master_depth(300_000, 1 << 18), 1 << 19);
         assert_eq!(master_depth(350_000_000, 1 << 20), 175_000_000);
         assert_eq!((free_depth(0), free_depth(100_000)), (65_536, 100_000));
     }
