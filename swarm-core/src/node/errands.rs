@@ -33,14 +33,34 @@ pub(crate) struct Errand {
     pub(crate) conn: Option<ConnId>,
     /// Its connection may carry so many bytes in all: what stands announced and was not sent is within it.
     pub(crate) until: u64,
+    /// Its place among the helps that have a turn on our line, the best being 0: in this order their pieces are fetched.
+    pub(crate) place: Option<usize>,
+}
+
+impl Errand {
+    /// The pieces to fetch for it: none while it waits for its turn.
+    fn due(&self) -> impl Iterator<Item = (u32, usize)> {
+        let place = self.place;
+        let pieces = self.pieces.iter();
+        pieces.filter_map(move |piece| Some((*piece, place?)))
+    }
 }
 
 impl Errands {
-    /// A friend reserved this piece with us.
-    pub(crate) fn wants(&self, piece: u32) -> bool {
-        self.given
-            .values()
-            .any(|errand| errand.pieces.contains(&piece))
+    /// Whose turn it is reserved this piece with us.
+    pub(crate) fn due(&self, piece: u32) -> bool {
+        let due = |errand: &Errand| errand.place.is_some() && errand.pieces.contains(&piece);
+        self.given.values().any(due)
+    }
+
+    /// The pieces to fetch, each with the best place of those that reserved it.
+    pub(crate) fn places(&self) -> BTreeMap<u32, usize> {
+        let mut places = BTreeMap::new();
+        for (piece, place) in self.given.values().flat_map(Errand::due) {
+            let best = places.entry(piece).or_insert(place);
+            *best = place.min(*best);
+        }
+        places
     }
 
     /// A connection is gone.
@@ -63,7 +83,7 @@ impl Swarm {
         self.aid
             .given
             .values()
-            .any(|errand| errand.pieces.iter().any(absent))
+            .any(|errand| errand.due().any(|(piece, _)| absent(&piece)))
     }
 
     /// Pieces of a help that its guest does not have yet.
@@ -122,6 +142,17 @@ impl Swarm {
         lender.is_some_and(|friend| self.aid.links.get(&conn) != Some(friend))
     }
 
+    /// Whose pieces come before whose.
+    pub(crate) fn put_in_place(&mut self, key: HelpKey, place: Option<usize>) {
+        let Some(errand) = self.aid.given.get_mut(&key) else {
+            return;
+        };
+        if core::mem::replace(&mut errand.place, place) != place {
+            self.friend_plan.built = None;
+            self.friend_plan.queue.clear();
+        }
+    }
+
     /// Makes a connection the guest of a help.
     pub(crate) fn welcome(&mut self, desk: &mut Desk, key: HelpKey, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(&conn).filter(|peer| !peer.closing) else {
@@ -173,25 +204,25 @@ impl Swarm {
         self.active.iter().filter(waits).map(|(piece, _)| *piece)
     }
 
-    /// Pieces that go out to the masters soon.
-    fn soon(&self) -> usize {
-        let ahead = help::own_ahead(self.master_rate(), self.permit());
+    /// Pieces that go out to the masters in so many seconds.
+    fn soon(&self, seconds: u64) -> usize {
+        let ahead = help::own_ahead(self.master_rate(), seconds, self.permit());
         usize::try_from(ahead / self.permit().max(1)).unwrap_or(usize::MAX)
     }
 
     /// While helpers are at work, we hold as much for the masters as our line carries soon: the rest is for them.
     pub(crate) fn sated(&self) -> bool {
-        !self.aid.lent.is_empty() && self.waiting_for_masters().count() >= self.soon()
+        !self.aid.lent.is_empty() && self.waiting_for_masters().count() >= self.soon(help::OWN_S)
     }
 
-    /// Of what we hold for the masters, what our line does not carry soon, and none of which went out yet: a helper may
-    /// bring that sooner.
-    pub(crate) fn spare(&self, key: u64) -> Vec<u32> {
+    /// Of what we hold for the masters, what our line does not carry in so many seconds, and none of which went out yet: a
+    /// helper may bring that sooner.
+    pub(crate) fn spare(&self, key: u64, seconds: u64) -> Vec<u32> {
         let waiting = self.waiting_for_masters().count();
         let mut fresh: Vec<u32> = self.waiting_for_masters().collect();
         fresh.retain(|piece| self.untouched(*piece));
         fresh.sort_by_cached_key(|piece| forward::weight(&self.info_hash, *piece, key));
-        fresh.truncate(waiting.saturating_sub(self.soon()));
+        fresh.truncate(waiting.saturating_sub(self.soon(seconds)));
         fresh
     }
 

@@ -111,7 +111,12 @@ impl Swarm {
                 return self.with_room(desk, piece, why, Purpose::Master);
             }
         }
-        Choice::Nothing
+        // A friend reserved nothing that this one has: what earns us slots in the swarm is next.
+        if waits {
+            Choice::Nothing
+        } else {
+            self.choose_free(desk, conn)
+        }
     }
 
     /// A piece begun, with blocks nobody is asked for.

@@ -356,7 +356,7 @@ impl Swarm {
         let active = self
             .active
             .get(&piece)
-            .filter(|active| active.stage == Stage::Held && !self.aid.wants(piece))?;
+            .filter(|active| active.stage == Stage::Held && !self.aid.due(piece))?;
         let facts = EvictFacts {
             masters: active.ties.masters,
             delivered: self.delivered(piece),

@@ -7,6 +7,7 @@ use crate::policy::{forward, pick};
 use crate::swarm::{Plan, Swarm, Why};
 use crate::time::Timestamp;
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 /// Entries of a plan looked at for one connection before giving up until the next event.
 const LOOK: usize = 2048;
@@ -24,7 +25,7 @@ impl Swarm {
         !self.active.contains_key(&piece)
             && match why {
                 Why::Master => self.master_lacks(piece) && !self.aid.lent.contains_key(&piece),
-                Why::Friend => self.aid.wants(piece),
+                Why::Friend => self.aid.due(piece),
                 Why::Free => {
                     piece_yield::worth(&desk.seen(self.plan_facts(desk, piece, 0.0))).is_some()
                 }
@@ -93,10 +94,15 @@ impl Swarm {
         let absent = (0..self.pieces()).filter(|piece| self.wanted(desk, *piece, why));
         let plan = match why {
             Why::Master | Why::Friend => {
+                let places = match why {
+                    Why::Friend => self.aid.places(),
+                    Why::Master | Why::Free => BTreeMap::new(),
+                };
                 let key = |piece: u32| {
                     let facts = self.avail.facts(piece);
                     let lot = forward::weight(&self.info_hash, piece, desk.slave_key);
-                    pick::rarest_first(facts.seeds + facts.holders, lot)
+                    let rarest = pick::rarest_first(facts.seeds + facts.holders, lot);
+                    (places.get(&piece).copied(), rarest)
                 };
                 let mut keyed: Vec<_> = absent.map(|piece| (key(piece), piece)).collect();
                 keyed.sort_by(|a, b| b.cmp(a));

@@ -196,7 +196,7 @@ impl Node {
         if swarm.private && !self.aid.limits.private_torrents {
             return self.refuse_private(swarm.info_hash);
         }
-        if swarm.lendable(0).is_empty() && swarm.spare(0).is_empty() {
+        if swarm.lendable(0).is_empty() && swarm.spare(0, 0).is_empty() {
             return;
         }
         let here = self.aid.asked.values().filter(|a| a.swarm == id).count();

@@ -9,7 +9,7 @@ use crate::policy::{help, witness};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asking::{Asked, Stage};
+use super::asking::{Asked, Need, Stage};
 
 /// After so many take-backs in a row without any progress the help ends.
 const PATIENCE: u32 = 3;
@@ -111,17 +111,23 @@ impl Node {
         let id = self.aid.asked.get(&key).map(|asked| asked.swarm);
         let here = self.aid.asked.values().filter(|a| Some(a.swarm) == id);
         let here = here.count();
+        let need = id.and_then(|id| self.aid.needs.get(&id));
+        let gains = need.map_or(0, Need::gains);
         let Some(asked) = self.aid.asked.get_mut(&key).filter(runs) else {
             return;
         };
         let Some(swarm) = self.swarms.get_mut(&asked.swarm) else {
             return;
         };
-        // Nobody has more than its part of what is left.
-        let parts = here.saturating_add(1);
+        // Nobody has more than its part of what the master lacks, ourselves counted: or our own line would run dry.
+        let missing = swarm
+            .needy()
+            .map_or(0, |(_, conn)| swarm.missing_bytes(conn));
+        let part = missing.div_ceil(here as u64 + 1);
         let loan = &mut asked.loan;
         let out = loan.reserved.len() as u64 * asked.piece;
-        let ahead = help::ahead(loan.room, (loan.pace as u64, loan.offered), asked.piece);
+        let part = part.next_multiple_of(asked.piece.max(1));
+        let ahead = help::ahead(loan.room, asked.piece).min(part);
         let wanted = asked.want.saturating_sub(loan.brought);
         // Half of what is ahead may be used up before more is said: fewer, larger messages.
         let short = ahead
@@ -134,11 +140,10 @@ impl Node {
         let seed = u64::from(key.0.0).wrapping_add(1) << 32 | u64::from(key.1.0);
         let mut pieces = swarm.lendable(seed);
         // What we relay is absent here: the helper's slave brings it to us.
-        if asked.ways != [Delivery::Relayed] && pieces.len() < count {
-            pieces.extend(swarm.spare(seed));
+        if asked.ways != [Delivery::Relayed] && pieces.is_empty() {
+            pieces.extend(swarm.spare(seed, help::own_seconds(missing, gains)));
         }
-        let part = (pieces.len() / parts).max(4);
-        pieces.truncate(count.min(part));
+        pieces.truncate(count);
         pieces.sort_unstable();
         if pieces.is_empty() {
             return;

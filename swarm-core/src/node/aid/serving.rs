@@ -121,7 +121,18 @@ impl Node {
 
     pub(super) fn take_turns(&mut self) {
         let (keys, wants) = self.wants();
-        let turns = tit_for_tat::turns(&self.line(), &wants);
+        let line = self.line();
+        let turns = tit_for_tat::turns(&line, &wants);
+        for (place, index) in tit_for_tat::order(&line, &wants).into_iter().enumerate() {
+            let Some((key, turn)) = keys.get(index).zip(turns.get(index)) else {
+                continue;
+            };
+            let swarm = self.aid.helps.get(key).and_then(|help| help.swarm);
+            if let Some(swarm) = swarm.and_then(|id| self.swarms.get_mut(&id)) {
+                let served = matches!(turn, Turn::Serve(_) | Turn::Trickle);
+                swarm.put_in_place(*key, served.then_some(place));
+            }
+        }
         for (key, turn) in keys.into_iter().zip(turns) {
             let Some(help) = self.aid.helps.get_mut(&key) else {
                 continue;
