@@ -55,7 +55,7 @@ fn seconds(count: usize, meeting: Meeting) -> f64 {
     world.done(0).expect("done")
 }
 
-/// Fetched at 256 KiB/s, 32 MiB take 128 s. Six friends bring six times as much besides, less the first ten seconds, in
+/// Fetched at 256 KiB/s, 32 MiB take 128 s. Six friends bring six times as much besides, less the first three seconds, in
 /// which a master's gain says nothing.
 #[test]
 fn with_six_friends_it_is_over_three_times_as_fast_whichever_way_they_meet() {
@@ -72,6 +72,17 @@ fn with_six_friends_it_is_over_three_times_as_fast_whichever_way_they_meet() {
             "{meeting:?}: {helped} s, alone {alone} s"
         );
     }
+}
+
+/// Six friends could have everything lent to them at once: the slave's own line would then have nothing to carry.
+#[test]
+fn the_askers_own_line_has_its_part_to_the_end() {
+    let mut world = with_friends(6, Meeting::Rpc, 1);
+    assert!(world.run_until(600.0, |w| w.done(0).is_some()));
+    let master = world.masters[0].as_ref().expect("its master");
+    let own = master.downloaded.get(&0).copied().unwrap_or(0);
+    let all: u64 = master.downloaded.values().sum();
+    assert!(own * 8 > all, "{own} of {all}");
 }
 
 /// A slave whose swarm is fast and whose line is slow does not keep to itself what its friend's line could carry: 32 MiB go
@@ -96,7 +107,7 @@ fn what_our_own_line_cannot_carry_soon_is_left_to_the_helper() {
             "{meeting:?}"
         );
         let seconds = world.done(0).expect("done");
-        // The line alone takes 128 s; ten pass before a master counts as short, and a way that is not there takes 45.
+        // The line alone takes 128 s; three pass before a master counts as short, and a way that is not there takes 45.
         let ways = if meeting == Meeting::Dialled {
             45.0
         } else {
