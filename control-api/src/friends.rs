@@ -101,8 +101,14 @@ pub struct SignedRecord {
 pub struct LedgerAccount {
     /// The friend's code, without hints.
     pub friend: String,
-    /// The operator's name for it; null = not on the list (any more).
+    /// The operator's name for it, by its newest key; null = not on the list (any more).
     pub name: Option<String>,
+    /// The code of the key that its owner put in place of this one; null = it is the newest.
+    #[serde(default)]
+    pub replaced_by: Option<String>,
+    /// The code of our own former key that signed and was signed for; null = the one in use.
+    #[serde(default)]
+    pub own_former: Option<String>,
     /// The newest IOU that it signed: help we gave.
     pub given: Option<SignedRecord>,
     /// The newest IOU that we signed: help we received.
@@ -152,14 +158,17 @@ pub struct ExportedFriend {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FriendsExport {
-    /// 1.
+    /// 2; format 1 knew of no former keys, and is read, too.
     pub format: u32,
     /// Whose it is: a friend code without hints.
     pub owner: String,
     /// The list.
     pub friends: Vec<ExportedFriend>,
-    /// The ledger, of former friends too.
+    /// The ledger, of former friends and keys too.
     pub accounts: Vec<LedgerAccount>,
+    /// Statements about new keys (`bss1…`), ours and those of friends.
+    #[serde(default)]
+    pub successions: Vec<String>,
 }
 
 /// What an import did.

@@ -129,10 +129,7 @@ impl PairKey {
         role: Role,
     ) -> bool {
         let expected = self.tag(nonce, infohash, role);
-        let found = tags.iter().fold(subtle::Choice::from(0), |found, tag| {
-            found | tag.0.ct_eq(&expected.0)
-        });
-        found.into()
+        contains(tags, |tag| tag.0.ct_eq(&expected.0))
     }
 
     /// Where the two look for each other on one day: an infohash with no torrent behind it, the first 20 bytes of
@@ -154,6 +151,14 @@ impl PairKey {
         full.copy_from_slice(context.sign().as_ref());
         full
     }
+}
+
+/// Whether one of `tags` is `right`. Every one is compared, whichever was right before.
+fn contains(tags: &[Tag], mut right: impl FnMut(&Tag) -> subtle::Choice) -> bool {
+    let none = subtle::Choice::from(0);
+    tags.iter()
+        .fold(none, |found, tag| found | right(tag))
+        .into()
 }
 
 impl fmt::Debug for PairKey {
@@ -204,6 +209,21 @@ mod tests {
         assert!(!theirs.recognises(&[], &nonce, &hash, Role::Opener));
         let stranger = key(&identity(3), &b);
         assert!(!stranger.recognises(&tags, &nonce, &hash, Role::Opener));
+    }
+
+    //= spec/friends.md#meet-work
+    #[test]
+    fn every_tag_is_compared_wherever_the_right_one_is() {
+        let tags: Vec<Tag> = (0..16).map(|n| Tag([n; TAG_BYTES])).collect();
+        for right in [0, 7, 15, 16] {
+            let mut compared = Vec::new();
+            let found = contains(&tags, |tag| {
+                compared.push(tag.0);
+                tag.0.ct_eq(&[right; TAG_BYTES])
+            });
+            let all: Vec<[u8; TAG_BYTES]> = tags.iter().map(|tag| tag.0).collect();
+            assert_eq!((found, compared), (right < 16, all));
+        }
     }
 
     #[test]

@@ -159,13 +159,18 @@ impl Recognition {
         role: Role,
     ) -> Option<&'k Known> {
         let tags: Vec<Tag> = self.tags.iter().copied().map(Tag).collect();
-        let mut found = None;
-        for friend in friends {
-            let here = friend.pair.recognises(&tags, &self.nonce, infohash, role);
-            found = if here { Some(friend) } else { found };
-        }
-        found
+        among(friends, |friend| {
+            friend.pair.recognises(&tags, &self.nonce, infohash, role)
+        })
     }
+}
+
+/// Who is `here`. Everybody is looked for, whoever was found before.
+fn among(friends: &[Known], mut here: impl FnMut(&Known) -> bool) -> Option<&Known> {
+    friends.iter().fold(
+        None,
+        |found, friend| if here(friend) { Some(friend) } else { found },
+    )
 }
 
 /// Whom a session is begun with after both extended handshakes.

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::store::{CheckedAccount, SavedFriend, Store, StoreError, StoreNote};
 
-pub use moving::{ImportError, ImportReport, Luggage};
+pub use moving::{ImportError, ImportReport, Luggage, PackedAccount};
 pub use succession::{Carried, FollowError};
 
 use succession::Past;
@@ -275,10 +275,12 @@ impl Friends {
         Ok(signed.ok_or(SignError::NoAccount)??)
     }
 
-    /// What is kept, every signature checked again from the bytes on record.
+    /// What is kept, with former keys of ours too, every signature checked again from the bytes on record.
     pub fn check(&self) -> Result<Vec<CheckedAccount>, StoreError> {
-        self.store
-            .checked_accounts(&self.identity.public_key(), self.epoch)
+        let me = self.identity.public_key();
+        let mut kept = self.store.checked_accounts(&me, self.epoch)?;
+        kept.extend(self.store.checked_former()?);
+        Ok(kept)
     }
 }
 

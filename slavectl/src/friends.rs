@@ -102,7 +102,11 @@ impl Session<'_, '_> {
         let mut accounts: Vec<LedgerAccount> = self.client.get(paths::FRIENDS_LEDGER).await?;
         if let Some(name) = name {
             accounts.retain(|account| {
-                account.name.as_ref() == Some(&name) || name.starts_with(&account.friend)
+                let codes = std::iter::once(&account.friend).chain(&account.replaced_by);
+                account.name.as_ref() == Some(&name)
+                    || codes
+                        .into_iter()
+                        .any(|code| name.starts_with(code.as_str()))
             });
             if accounts.is_empty() {
                 let why = "there is no account of this name or code";
@@ -141,7 +145,7 @@ impl Session<'_, '_> {
             Failure::refused(file.display().to_string(), e.to_string(), hint)
         })?;
         let text = format!(
-            "Wrote {} friends and {} accounts to {}. The secret key is not in it: to move house, copy identity.key from the data directory, too.",
+            "Wrote {} friends and {} accounts to {}. The secret key is not in it: to move house, copy identity.key from the data directory, too, and identity.next where it is there.",
             export.friends.len(),
             export.accounts.len(),
             printable(&file.display().to_string())

@@ -7,7 +7,7 @@ mod hub;
 
 use std::net::SocketAddr;
 
-use hub::{KIB, MIB, Meeting, PIECE, Plan, World, limits, master_addr, swarm};
+use hub::{Conduct, KIB, MIB, Meeting, PIECE, Plan, World, limits, master_addr, swarm};
 use swarm_core::io::Origin;
 use swarm_core::io::friends::FriendsNote;
 use swarm_core::policy::tit_for_tat::Nearness;
@@ -143,6 +143,43 @@ fn a_master_that_was_a_peer_before_the_help_is_its_guest() {
     let (here, there) = (world.slaves[0].standing(1), world.slaves[1].standing(0));
     assert_eq!(there.given, here.received);
     assert!(there.given.abs_diff(gave) <= PIECE, "{gave}, {there:?}");
+}
+
+/// Three helpers, one of which brings nothing: what it has is taken back and reserved elsewhere. The world's shells watch
+/// that no piece is in two hands.
+//= spec/friends.md#reserve-disjoint
+#[test]
+fn no_piece_is_reserved_twice_nor_while_we_fetch_it() {
+    for (seed, meeting) in [
+        (1, Meeting::Rpc),
+        (2, Meeting::Rpc),
+        (3, Meeting::Introduced),
+        (4, Meeting::Relayed),
+    ] {
+        let plan = Plan {
+            supply: 256 * KIB,
+            line: 2 * MIB,
+            ..Plan::default()
+        };
+        let asker = Plan {
+            wants: WANTS,
+            own: 64 * KIB,
+            ..plan.clone()
+        };
+        let liar = Plan {
+            conduct: Conduct::ServesNothing,
+            ..plan.clone()
+        };
+        let plans = vec![asker, plan.clone(), plan, liar];
+        let mut world = World::new(plans, meeting, limits(), seed);
+        (1..=3).for_each(|i| world.befriend(0, i, Nearness::Friend));
+        assert!(
+            world.run_until(600.0, |w| w.done(0).is_some()),
+            "{meeting:?}"
+        );
+        let (reserved, back) = world.reserved;
+        assert!(reserved > 60 && back > 0, "{meeting:?}: {reserved} {back}");
+    }
 }
 
 #[test]

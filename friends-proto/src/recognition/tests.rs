@@ -252,3 +252,21 @@ proptest! {
         prop_assert_eq!(found, Some(identity(1).public_key()));
     }
 }
+
+//= spec/friends.md#meet-work
+#[test]
+fn everybody_is_looked_for_whoever_was_found() {
+    let friends: Vec<Known> = (2..10).map(|other| known(1, other)).collect();
+    for there in [None, Some(0), Some(3), Some(7)] {
+        let key = there.map(|at: usize| friends[at].key);
+        let mut looked = 0;
+        let found = among(&friends, |friend| {
+            looked += 1;
+            Some(friend.key) == key
+        });
+        assert_eq!(
+            (found.map(|friend| friend.key), looked),
+            (key, friends.len())
+        );
+    }
+}

@@ -176,22 +176,26 @@ impl Desk {
 
     /// Takes new limits, which the brain has: sessions that they no longer allow end.
     fn limit(&self, limits: &FriendsLimits) {
-        let rules = Rules::new(limits);
-        *self.friends.rules.write() = rules;
-        let swarms = &self.net.swarms;
-        let private = |link: &Link| {
-            let swarm = swarms.find(link.infohash);
+        *self.friends.rules.write() = Rules::new(limits);
+        self.part_from(
+            |person, link| !self.allows(person.nearness, link),
+            ByeReason::Leaving,
+        );
+    }
+
+    /// Whether the operator's limits allow a session with such a one, over such a connection.
+    fn allows(&self, nearness: Nearness, link: &Link) -> bool {
+        let rules = *self.friends.rules.read();
+        let private = || {
+            let swarm = self.net.swarms.find(link.infohash);
             link.conn.is_some() && swarm.is_some_and(|swarm| swarm.is_private())
         };
-        let ends = |person: &Person, link: &Link| {
-            let acquaintance = person.nearness == Nearness::Acquaintance;
-            match rules.mode {
-                FriendsMode::Off => true,
-                FriendsMode::Known if acquaintance => true,
-                FriendsMode::Known | FriendsMode::Open => !rules.private_torrents && private(link),
-            }
-        };
-        self.part_from(ends, ByeReason::Leaving);
+        let acquaintance = nearness == Nearness::Acquaintance;
+        match rules.mode {
+            FriendsMode::Off => false,
+            FriendsMode::Known if acquaintance => false,
+            FriendsMode::Known | FriendsMode::Open => rules.private_torrents || !private(),
+        }
     }
 
     /// Ends these sessions; the others learn of it when they are over.

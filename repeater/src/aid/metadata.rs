@@ -123,3 +123,76 @@ pub(super) fn answer(ask: &MetaAsk, info: Option<&[u8]>) -> Result<Meta, MetaNon
         data: data.to_vec(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use bt_wire::metainfo::MetainfoBuilder;
+    use friends_proto::message::{Deliveries, HelpId};
+
+    use super::*;
+
+    const PIECE: u32 = 16_384;
+
+    /// A torrent whose info dictionary has two parts, and a fetch of it as `size` bytes in pieces of `piece`.
+    fn fetch(size: u64, piece: u32) -> (Metainfo, Fetch) {
+        let pieces = 1000;
+        let file = MetainfoBuilder::single("long", pieces * u64::from(PIECE), PIECE)
+            .pieces((0..pieces).map(|_| [1; 20]))
+            .build()
+            .expect("a torrent");
+        let meta = Metainfo::from_torrent(file).expect("sound");
+        let info_hash = meta.info_hash().0;
+        let ask = Ask {
+            id: HelpId(1),
+            torrent: TorrentHash::V1(info_hash),
+            size,
+            piece_length: piece,
+            want: size,
+            master: Vec::new(),
+            deliveries: Deliveries::RELAYED,
+            private: false,
+            trackers: Vec::new(),
+        };
+        (meta, Fetch::new(ask, info_hash))
+    }
+
+    fn part(meta: &Metainfo, fetch: &Fetch) -> Meta {
+        answer(&fetch.next(), Some(&meta.info_bytes)).expect("a part")
+    }
+
+    //= spec/friends.md#meta-agree
+    #[test]
+    fn a_part_with_another_size_begins_the_dictionary_anew() {
+        let (meta, mut fetch) = fetch(1000 * u64::from(PIECE), PIECE);
+        let first = part(&meta, &fetch);
+        assert!(matches!(fetch.part(&first), Part::Next(ask) if ask.offset == META_PART));
+        let second = part(&meta, &fetch);
+        let other = Meta {
+            size: second.size + 1,
+            ..second.clone()
+        };
+        assert!(matches!(fetch.part(&other), Part::Next(ask) if ask.offset == 0));
+        // What was there is gone: the second part alone is not what is asked for now.
+        assert!(matches!(fetch.part(&second), Part::Nothing));
+        assert!(matches!(fetch.part(&first), Part::Next(_)));
+        assert!(matches!(fetch.part(&second), Part::Whole(_)));
+    }
+
+    //= spec/friends.md#meta-agree
+    #[test]
+    fn a_dictionary_of_another_hash_size_or_piece_length_is_wrong() {
+        let whole = |size, piece, flip: u8| {
+            let (meta, mut fetch) = fetch(size, piece);
+            let mut first = part(&meta, &fetch);
+            first.data[100] ^= flip;
+            assert!(matches!(fetch.part(&first), Part::Next(_)));
+            let second = part(&meta, &fetch);
+            fetch.part(&second)
+        };
+        let size = 1000 * u64::from(PIECE);
+        assert!(matches!(whole(size, PIECE, 0), Part::Whole(_)));
+        assert!(matches!(whole(size, PIECE, 1), Part::Wrong));
+        assert!(matches!(whole(size - 1, PIECE, 0), Part::Wrong));
+        assert!(matches!(whole(size, 2 * PIECE, 0), Part::Wrong));
+    }
+}

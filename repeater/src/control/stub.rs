@@ -160,6 +160,8 @@ fn account() -> LedgerAccount {
     LedgerAccount {
         friend: CODE.to_owned(),
         name: Some(EVIL.to_owned()),
+        replaced_by: Some(CODE.to_owned()),
+        own_former: Some(CODE.to_owned()),
         given: Some(SignedRecord {
             total: (3_u64 << 30).to_string(),
             iou: "64".to_owned(),
@@ -431,7 +433,7 @@ impl Control for Stub {
     }
     fn export_friends(&self) -> Reply<'_, FriendsExport> {
         let export = FriendsExport {
-            format: 1,
+            format: 2,
             owner: CODE.to_owned(),
             friends: vec![ExportedFriend {
                 name: EVIL.to_owned(),
@@ -439,6 +441,7 @@ impl Control for Stub {
                 added_at: 1_700_000_000,
             }],
             accounts: vec![account()],
+            successions: vec![EVIL.to_owned()],
         };
         Box::pin(async { Ok(export) })
     }

@@ -13,45 +13,23 @@ use super::befriending::{bare, saved, with_hints};
 use super::export::{self, FORMAT};
 use super::{Shared, unix_now};
 use crate::control::Refusal;
-use crate::friends::{Friends, ImportError, Luggage};
-use crate::store::StoreError;
+use crate::friends::{Friends, ImportError, Luggage, PackedAccount};
+use crate::store::{CheckedAccount, StoreError};
 
 impl Shared {
-    /// What is signed, on the disk.
-    async fn luggage(&self) -> Result<Luggage, Refusal> {
-        self.befriend(Friends::pack).await?.map_err(failed)
-    }
-
     pub(super) async fn ledger(&self) -> Result<Vec<LedgerAccount>, Refusal> {
-        let luggage = self.luggage().await?;
-        Ok(accounts(&luggage))
+        let export = self.export_friends().await?;
+        Ok(export.accounts)
     }
 
     pub(super) async fn verify_ledger(&self) -> Result<LedgerCheck, Refusal> {
-        let checked =
-            self.befriend(|friends| Ok::<_, StoreError>((friends.list(), friends.check()?)));
-        let (list, checked) = checked.await?.map_err(failed)?;
-        let named = |key: &str| {
-            let mut list = list.iter();
-            let friend = list.find(|(friend, _)| HEXLOWER.encode(friend.as_bytes()) == key);
-            friend.map(|(_, friend)| friend.name.clone())
-        };
-        let accounts = checked.iter().map(|one| {
-            let (signatures, detail) = match &one.account {
-                Ok(account) => found(account),
-                Err(why) => (0, why.clone()),
-            };
-            let code = || one.account.as_ref().map(|account| bare(account.friend()));
-            let check = AccountCheck {
-                friend: named(&one.friend)
-                    .or_else(|| code().ok())
-                    .unwrap_or_else(|| one.friend.clone()),
-                ok: one.account.is_ok(),
-                detail,
-            };
-            (signatures, check)
+        let checked = self.befriend(|friends| {
+            let checked = friends.check()?.into_iter();
+            let each = checked.map(|one| found(friends, &one));
+            Ok::<_, StoreError>(each.collect::<Vec<_>>())
         });
-        let (signatures, accounts): (Vec<u32>, Vec<AccountCheck>) = accounts.unzip();
+        let (signatures, accounts): (Vec<u32>, Vec<AccountCheck>) =
+            checked.await?.map_err(failed)?.into_iter().unzip();
         Ok(LedgerCheck {
             ok: accounts.iter().all(|account| account.ok),
             signatures: signatures.into_iter().fold(0, u32::saturating_add),
@@ -59,19 +37,13 @@ impl Shared {
         })
     }
 
+    /// What is signed, as it is on the disk.
     pub(super) async fn export_friends(&self) -> Result<FriendsExport, Refusal> {
-        let luggage = self.luggage().await?;
-        let friends = luggage.friends.iter().map(|(key, friend)| ExportedFriend {
-            name: friend.name.clone(),
-            code: with_hints(key, &friend.hints),
-            added_at: friend.added_at,
+        let export = self.befriend(|friends| {
+            let luggage = friends.pack()?;
+            Ok::<_, StoreError>(export_of(friends, &luggage))
         });
-        Ok(FriendsExport {
-            format: FORMAT,
-            owner: bare(&luggage.owner),
-            friends: friends.collect(),
-            accounts: accounts(&luggage),
-        })
+        export.await?.map_err(failed)
     }
 
     pub(super) async fn import_friends(&self, export: FriendsExport) -> Result<Imported, Refusal> {
@@ -102,8 +74,38 @@ impl Shared {
     }
 }
 
-/// How many signatures a sound account has, and what they say.
-fn found(account: &Account) -> (u32, String) {
+/// The operator's name for whom this key is, or was.
+fn named(friends: &Friends, key: &PublicKey) -> Option<String> {
+    let newest = friends.newest(key);
+    let mut list = friends.list().into_iter();
+    let friend = list.find(|(other, _)| *other == newest);
+    friend.map(|(_, friend)| friend.name)
+}
+
+/// How many signatures a kept account has, and what they say.
+fn found(friends: &Friends, kept: &CheckedAccount) -> (u32, AccountCheck) {
+    let bytes = HEXLOWER.decode(kept.friend.as_bytes()).ok();
+    let key = bytes.and_then(|bytes| PublicKey::from_bytes(bytes.as_slice().try_into().ok()?).ok());
+    let name = key.and_then(|key| named(friends, &key).or_else(|| Some(bare(&key))));
+    let (signatures, mut detail) = match &kept.account {
+        Ok(account) => signed_by_whom(account),
+        Err(why) => (0, why.clone()),
+    };
+    if let Some(key) = key.filter(|key| friends.is_replaced(key)) {
+        detail = format!("{detail}; with its former key {}", bare(&key));
+    }
+    if let Some(own) = &kept.former {
+        detail = format!("{detail}; with our former key {}", bare(own));
+    }
+    let check = AccountCheck {
+        friend: name.unwrap_or_else(|| kept.friend.clone()),
+        ok: kept.account.is_ok(),
+        detail,
+    };
+    (signatures, check)
+}
+
+fn signed_by_whom(account: &Account) -> (u32, String) {
     let each = account.shown().map(|signed| {
         let ours = signed.iou().creditor() == account.friend();
         let whose = if ours { "ours" } else { "theirs" };
@@ -119,20 +121,38 @@ fn found(account: &Account) -> (u32, String) {
     )
 }
 
-fn accounts(luggage: &Luggage) -> Vec<LedgerAccount> {
-    let accounts = luggage.accounts.iter().filter_map(|record| {
+fn export_of(friends: &Friends, luggage: &Luggage) -> FriendsExport {
+    let list = luggage.friends.iter().map(|(key, friend)| ExportedFriend {
+        name: friend.name.clone(),
+        code: with_hints(key, &friend.hints),
+        added_at: friend.added_at,
+    });
+    let accounts = luggage.accounts.iter().filter_map(|packed| {
+        let record = &packed.record;
         let key = PublicKey::from_bytes(&record.friend).ok()?;
-        let named = luggage.friends.iter().find(|(friend, _)| *friend == key);
+        let newest = friends.newest(&key);
         Some(LedgerAccount {
             friend: bare(&key),
-            name: named.map(|(_, friend)| friend.name.clone()),
+            name: named(friends, &key),
+            replaced_by: (newest != key).then(|| bare(&newest)),
+            own_former: (packed.own != luggage.owner).then(|| bare(&packed.own)),
             given: record.given.as_ref().map(signed_record),
             received: record.received.as_ref().map(signed_record),
             delivered_bytes: record.delivered_bytes,
             disputed_bytes: record.disputed_bytes,
         })
     });
-    accounts.collect()
+    FriendsExport {
+        format: FORMAT,
+        owner: bare(&luggage.owner),
+        friends: list.collect(),
+        accounts: accounts.collect(),
+        successions: luggage
+            .successions
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    }
 }
 
 fn signed_record(kept: &IouRecord) -> SignedRecord {
@@ -149,10 +169,14 @@ fn unpack(export: FriendsExport) -> Result<Luggage, String> {
     let read = export::read(export)?;
     let friends = read.friends.into_iter();
     let friends = friends.map(|(code, name, added_at)| (*code.key(), saved(&code, name, added_at)));
+    let accounts = read.accounts.into_iter();
     Ok(Luggage {
         owner: read.owner,
         friends: friends.collect(),
-        accounts: read.accounts,
+        accounts: accounts
+            .map(|(own, record)| PackedAccount { own, record })
+            .collect(),
+        successions: read.successions,
     })
 }
 
@@ -197,15 +221,18 @@ mod tests {
                     .map(|(friend, given, received)| LedgerAccount {
                         friend,
                         name: None,
+                        replaced_by: None,
+                        own_former: None,
                         given,
                         received,
                         delivered_bytes: 0,
                         disputed_bytes: 0,
                     })
                     .collect(),
+                successions: Vec::new(),
             };
             if let Ok(luggage) = unpack(export) {
-                for record in &luggage.accounts {
+                for PackedAccount { record, .. } in &luggage.accounts {
                     let kept = record.given.iter().chain(&record.received);
                     prop_assert!(kept.into_iter().all(|kept| kept.verify().is_err()));
                 }

@@ -7,9 +7,12 @@ use data_encoding::HEXLOWER;
 use friends_proto::friend_code::FriendCode;
 use friends_proto::identity::PublicKey;
 use friends_proto::ledger::{AccountRecord, IouRecord};
+use friends_proto::succession::Succession;
 
 /// The version of an export.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+/// The oldest that is read.
+const OLDEST: u32 = 1;
 /// Longest name of a friend, in characters.
 const MAX_NAME: usize = 64;
 
@@ -20,15 +23,17 @@ pub(crate) struct Read {
     pub(crate) owner: PublicKey,
     /// Code, name, and when it was added.
     pub(crate) friends: Vec<(FriendCode, String, u64)>,
-    /// What is signed.
-    pub(crate) accounts: Vec<AccountRecord>,
+    /// What is signed, and with which key of the owner's.
+    pub(crate) accounts: Vec<(PublicKey, AccountRecord)>,
+    /// Statements about new keys; their signatures hold.
+    pub(crate) successions: Vec<Succession>,
 }
 
 /// Errors say what is wrong, for a person.
 pub(crate) fn read(export: FriendsExport) -> Result<Read, String> {
-    if export.format != FORMAT {
+    if !(OLDEST..=FORMAT).contains(&export.format) {
         return Err(format!(
-            "is of format {}, and this btslave reads {FORMAT}",
+            "is of format {}, and this btslave reads {OLDEST} to {FORMAT}",
             export.format
         ));
     }
@@ -40,19 +45,29 @@ pub(crate) fn read(export: FriendsExport) -> Result<Read, String> {
     });
     let friends = friends.collect::<Result<_, String>>()?;
     let accounts = export.accounts.into_iter().map(|account| {
-        Ok(AccountRecord {
+        let own = account
+            .own_former
+            .map_or(Ok(owner), |own| Ok::<_, String>(*code(&own)?.key()));
+        let record = AccountRecord {
             friend: *code(&account.friend)?.key().as_bytes(),
             given: account.given.map(kept).transpose()?,
             received: account.received.map(kept).transpose()?,
             synced_at: None,
             delivered_bytes: account.delivered_bytes,
             disputed_bytes: account.disputed_bytes,
-        })
+        };
+        Ok((own?, record))
+    });
+    let successions = export.successions.iter().map(|text| {
+        let shown = || text.chars().take(16).collect::<String>();
+        text.parse()
+            .map_err(|e| format!("statement {}…: {e}", shown().escape_debug()))
     });
     Ok(Read {
         owner,
         friends,
         accounts: accounts.collect::<Result<_, String>>()?,
+        successions: successions.collect::<Result<_, String>>()?,
     })
 }
 

@@ -7,7 +7,7 @@ use control_api::node::Reloaded;
 
 use super::answers::failed;
 use super::{Shared, friends_limits, limits};
-use crate::config::{self, Config};
+use crate::config::{self, Config, FriendsMode};
 use crate::control::Refusal;
 
 impl Shared {
@@ -63,6 +63,11 @@ impl Shared {
         if limits(old) != limits(&new) {
             self.engine.set_limits(limits(&new)).await?;
         }
+        let off = |config: &Config| config.friends.mode == FriendsMode::Off;
+        if off(&new) {
+            let left = self.rest_rendezvous().await?.into_iter();
+            changed.extend(left.map(|hash| format!("rendezvous {hash} left")));
+        }
         if old.friends != new.friends {
             self.engine.set_friends_limits(friends_limits(&new)).await?;
         }
@@ -72,6 +77,10 @@ impl Shared {
         let (feeds_before, masters_before) =
             (self.all_feeds(old).await?, self.all_masters(old).await?);
         self.known.lock().config = new.clone();
+        if off(old) {
+            let back = self.take_up_rendezvous().await?.into_iter();
+            changed.extend(back.map(|hash| format!("rendezvous {hash}")));
+        }
         let feeds = self.all_feeds(&new).await?;
         for (feed, _) in &feeds_before {
             if !feeds.iter().any(|(other, _)| other.url == feed.url) {

@@ -18,6 +18,7 @@ use control_api::rendezvous::{
 use data_encoding::BASE64;
 use swarm_core::io::{Origin, PeerSource, SwarmFact, SwarmId};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::failed;
@@ -44,6 +45,8 @@ pub(super) struct Entry {
     /// Why the announce URL does not work.
     error: Option<String>,
     stop: CancellationToken,
+    /// Serves the announce URL; at its end the address is free.
+    serving: Option<JoinHandle<()>>,
 }
 
 /// By infohash.
@@ -221,22 +224,51 @@ impl Shared {
             url: None,
             error: None,
             stop: CancellationToken::new(),
+            serving: None,
         };
         self.known.lock().rendezvous.insert(hash, entry);
         Ok(swarm.name())
     }
 
-    /// What was there before the last stop.
-    pub(super) async fn take_up_rendezvous(self: &Arc<Self>) -> anyhow::Result<()> {
+    /// What was there before the last stop, or before friends were switched off; what of it is there again.
+    pub(super) async fn take_up_rendezvous(self: &Arc<Self>) -> anyhow::Result<Vec<InfoHash>> {
+        let mut taken = Vec::new();
         if self.known.lock().config.friends.mode == FriendsMode::Off {
-            return Ok(());
+            return Ok(taken);
         }
         for (hash, saved) in self.store(|store| store.rendezvous()).await? {
-            if let Err(error) = self.take_up_one(saved).await {
-                tracing::warn!(rendezvous = %hash, "it was not taken up: {error:#}");
+            match self.take_up_one(saved).await {
+                Ok(()) => taken.push(hash),
+                Err(error) => {
+                    tracing::warn!(rendezvous = %hash, "it was not taken up: {error:#}");
+                }
             }
         }
-        Ok(())
+        Ok(taken)
+    }
+
+    /// Friends are switched off: all are left, and saved for when they are on again.
+    pub(super) async fn rest_rendezvous(&self) -> anyhow::Result<Vec<InfoHash>> {
+        let all = std::mem::take(&mut self.known.lock().rendezvous);
+        let mut left = Vec::new();
+        for (hash, entry) in all {
+            self.let_go(entry).await?;
+            left.push(hash);
+        }
+        Ok(left)
+    }
+
+    /// Leaves the swarm, and frees the announce URL's address.
+    async fn let_go(&self, entry: Entry) -> anyhow::Result<()> {
+        entry.stop.cancel();
+        let fact = SwarmFact::Unnamed(Origin::Rendezvous);
+        self.engine.swarm_fact(entry.id, fact).await?;
+        // It is answered after that: from then on the infohash may be named anew.
+        self.engine.view().await?;
+        match entry.serving {
+            Some(serving) => serving.await.context("the announce URL"),
+            None => Ok(()),
+        }
     }
 
     async fn take_up_one(self: &Arc<Self>, saved: SavedRendezvous) -> anyhow::Result<()> {
@@ -299,12 +331,10 @@ impl Shared {
         self.store(move |store| store.remove_rendezvous(hash))
             .await?;
         let entry = self.known.lock().rendezvous.remove(&hash);
-        if let Some(entry) = entry {
-            entry.stop.cancel();
-            let fact = SwarmFact::Unnamed(Origin::Rendezvous);
-            self.engine.swarm_fact(entry.id, fact).await?;
+        match entry {
+            Some(entry) => self.let_go(entry).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Leaves one, and hosts it no longer.

@@ -69,6 +69,13 @@ pub(super) struct Past {
 }
 
 impl Past {
+    /// Reads the accounts with former keys of ours anew.
+    pub(super) fn reread(&mut self, store: &Store) -> Result<(), StoreError> {
+        let kept = store.checked_former()?.into_iter();
+        self.former = kept.filter_map(|one| one.account.ok()).collect();
+        Ok(())
+    }
+
     pub(super) fn open(store: &Store) -> Result<(Self, Vec<StoreNote>), StoreError> {
         let followed = store.followed()?.into_iter();
         let (former, notes) = store.former_accounts()?;
@@ -79,13 +86,19 @@ impl Past {
         Ok((past, notes))
     }
 
+    /// The account between a former key of ours and a friend's.
+    pub(super) fn former_with(&self, own: &PublicKey, friend: &PublicKey) -> Option<&Account> {
+        let mut former = self.former.iter();
+        former.find(|account| account.me() == own && account.friend() == friend)
+    }
+
     /// Whether this key was replaced.
     pub(super) fn is_replaced(&self, key: &PublicKey) -> bool {
         self.followed.contains_key(key)
     }
 
     /// The key that counts in place of this one.
-    fn newest(&self, key: &PublicKey) -> PublicKey {
+    pub(super) fn newest(&self, key: &PublicKey) -> PublicKey {
         let mut newest = *key;
         // No key twice: a chain of statements is as long as there are statements.
         for _ in 0..self.followed.len() {
@@ -113,6 +126,19 @@ impl Past {
     }
 }
 
+/// Where these statements lead from a key, step by step.
+pub(super) fn path<'s>(
+    statements: &'s [Succession],
+    from: &PublicKey,
+) -> impl Iterator<Item = PublicKey> + use<'s> {
+    let step = |key: &PublicKey| {
+        let next = statements.iter().find(|one| one.old() == key);
+        next.map(|one| *one.new_key())
+    };
+    // No key twice: a path is as long as there are statements.
+    std::iter::successors(Some(*from), step).take(statements.len().saturating_add(1))
+}
+
 impl Known {
     pub(super) fn carried(&self, key: &PublicKey) -> Carried {
         self.past.carried(key, &self.accounts)
@@ -124,6 +150,12 @@ impl Friends {
     #[must_use]
     pub fn carried(&self, key: &PublicKey) -> Carried {
         self.known.lock().carried(key)
+    }
+
+    /// The key that counts in place of this one: itself, where its owner did not replace it.
+    #[must_use]
+    pub fn newest(&self, key: &PublicKey) -> PublicKey {
+        self.known.lock().past.newest(key)
     }
 
     /// Whether the owner of this key replaced it.
@@ -162,17 +194,30 @@ impl Friends {
     //= spec/identity.md#succession-once
     //= spec/identity.md#succession-effect
     pub fn follow(&self, statement: &Succession) -> Result<(), FollowError> {
-        let (old, new) = (*statement.old(), *statement.new_key());
+        let old = statement.old();
         let mut known = self.known.lock();
-        match known.past.followed.get(&old) {
-            Some(first) if *first == new => {}
-            Some(_) => {
-                metrics::counter!("btslave_friend_defence_total", "defence" => "SecondSuccession")
-                    .increment(1);
-                return Err(FollowError::Contradicts);
-            }
-            None if !known.friends.contains_key(&old) => return Err(FollowError::Unknown),
-            None => {}
+        if !known.past.is_replaced(old) && !known.friends.contains_key(old) {
+            return Err(FollowError::Unknown);
+        }
+        self.follow_in(&mut known, statement)
+    }
+
+    /// The same, whether the old key is on the list or not.
+    pub(super) fn follow_in(
+        &self,
+        known: &mut Known,
+        statement: &Succession,
+    ) -> Result<(), FollowError> {
+        let (old, new) = (*statement.old(), *statement.new_key());
+        if known
+            .past
+            .followed
+            .get(&old)
+            .is_some_and(|first| *first != new)
+        {
+            metrics::counter!("btslave_friend_defence_total", "defence" => "SecondSuccession")
+                .increment(1);
+            return Err(FollowError::Contradicts);
         }
         if new == self.identity.public_key() {
             return Err(FollowError::Own);
@@ -188,7 +233,7 @@ impl Friends {
         }
         self.store.follow(statement)?;
         known.past.followed.insert(old, new);
-        self.move_friend(&mut known, old, new)?;
+        self.move_friend(known, old, new)?;
         Ok(())
     }
 

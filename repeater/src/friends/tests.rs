@@ -7,6 +7,7 @@ use friends_proto::ledger::{OpenError, Receipt};
 
 use super::*;
 
+mod moving_keys;
 mod succession;
 
 fn open(dir: &Path) -> Friends {
@@ -201,7 +202,7 @@ fn a_forged_or_foreign_export_changes_nothing() {
     let there = moved(dir.path());
     let new = open(there.path());
     let mut forged = good.clone();
-    forged.accounts[1].given.as_mut().unwrap().signature[5] ^= 1;
+    forged.accounts[1].record.given.as_mut().unwrap().signature[5] ^= 1;
     let refused = new.unpack(forged, 0);
     assert!(matches!(
         refused,
@@ -211,7 +212,7 @@ fn a_forged_or_foreign_export_changes_nothing() {
         })
     ));
     let mut swapped = good.clone();
-    let account = &mut swapped.accounts[0];
+    let account = &mut swapped.accounts[0].record;
     std::mem::swap(&mut account.given, &mut account.received);
     let refused = new.unpack(swapped, 0);
     assert!(matches!(
@@ -235,6 +236,7 @@ fn what_is_not_durable_is_neither_packed_nor_shown() {
     prepared.unwrap().unwrap();
     let packed = friends.pack().unwrap();
     let kept = packed.accounts[0]
+        .record
         .received
         .as_ref()
         .unwrap()

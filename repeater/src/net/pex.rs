@@ -71,6 +71,21 @@ mod tests {
 
     use super::*;
 
+    //= spec/friends.md#pex-spoken
+    //= spec/friends.md#pex-public
+    #[test]
+    fn who_does_not_speak_it_or_shares_a_private_torrent_hears_nothing() {
+        let message = PexMessage::default();
+        let mut pex = Pex::default();
+        assert_eq!(pex.introduction(false, &message), None);
+        pex.extended(None);
+        assert_eq!(pex.introduction(false, &message), None);
+        pex.extended(Some(7));
+        let told = (7, Bytes::from(message.encode()));
+        assert_eq!(pex.introduction(false, &message), Some(told));
+        assert_eq!(pex.introduction(true, &message), None);
+    }
+
     #[test]
     fn c10_pex_is_rated_scoped_and_never_private() {
         let peer = |addr: &str| PexPeer {

@@ -9,6 +9,7 @@ use friends_proto::ledger::{Account, AccountRecord, BesideKey, IouRecord, StoreE
 
 use super::codec::{self, Record};
 use super::error::{StoreError, StoreNote};
+use super::journal::Key;
 use super::recover::SUSPECT;
 use super::sift::public_key;
 use super::types::{SavedAccount, SavedFriend, SelfRow};
@@ -34,6 +35,8 @@ pub struct OpenedLedger {
 pub struct CheckedAccount {
     /// The friend's key, in hex.
     pub friend: String,
+    /// Our key, where it is a former one.
+    pub former: Option<PublicKey>,
     /// The account, or what is wrong with it, for a person.
     pub account: Result<Account, String>,
 }
@@ -162,6 +165,7 @@ impl Store {
         let rows = self.raw_rows(IOUS).into_iter().map(|(key, value)| {
             Ok(CheckedAccount {
                 friend: data_encoding::HEXLOWER.encode(&key),
+                former: None,
                 account: check(me, &key, &value, epoch)?,
             })
         });
@@ -171,8 +175,16 @@ impl Store {
     /// Keeps an account, joined with what is kept of it already, so that no total ever falls. Durable at return.
     /// `month` counts calendar months; the first change in a month notes where its totals began.
     pub fn put_account(&self, record: AccountRecord, month: u32) -> Result<(), StoreError> {
+        self.join_account((IOUS, record.friend.to_vec()), record, month)
+    }
+
+    pub(super) fn join_account(
+        &self,
+        key: Key,
+        record: AccountRecord,
+        month: u32,
+    ) -> Result<(), StoreError> {
         let mut guard = self.inner.state.lock();
-        let key = (IOUS, record.friend.to_vec());
         let old = guard.settings.get(&key);
         let old = old
             .map(|value| codec::decode::<SavedAccount>(SavedAccount::NAME, value))

@@ -4,11 +4,11 @@
 //! be cut off, and is done again then.
 
 use friends_proto::identity::{Identity, PUBLIC_BYTES, PublicKey};
-use friends_proto::ledger::{Account, StoreEpoch};
+use friends_proto::ledger::{Account, AccountRecord, StoreEpoch};
 use friends_proto::succession::Succession;
 
 use super::error::{StoreError, StoreNote};
-use super::ledger::{SELF, check};
+use super::ledger::{CheckedAccount, SELF, check};
 use super::types::{SavedSuccession, SelfRow};
 use super::{FOLLOWED, FORMER, IDENTITY, IOUS, REPLACED, Store, codec, identity};
 
@@ -90,25 +90,28 @@ impl Store {
         self.successions_in(FOLLOWED)
     }
 
+    /// Keeps a statement about a former key of ours.
+    pub fn keep_succession(&self, statement: &Succession) -> Result<(), StoreError> {
+        self.put_succession(REPLACED, statement)
+    }
+
     /// Keeps a friend's statement.
     pub fn follow(&self, statement: &Succession) -> Result<(), StoreError> {
         self.put_succession(FOLLOWED, statement)
     }
 
-    /// What was signed by and for former keys of ours, every signature checked again. What does not hold is put aside.
+    /// What was signed by and for former keys of ours, every signature checked again from the bytes.
+    pub fn checked_former(&self) -> Result<Vec<CheckedAccount>, StoreError> {
+        let rows = self.raw_rows(FORMER).into_iter();
+        rows.map(|(key, value)| check_former(&key, &value))
+            .collect()
+    }
+
+    /// The accounts with former keys of ours. What does not hold is put aside.
     pub fn former_accounts(&self) -> Result<(Vec<Account>, Vec<StoreNote>), StoreError> {
-        let epoch = StoreEpoch {
-            number: 0,
-            broken_at: None,
-        };
         let (mut accounts, mut notes) = (Vec::new(), Vec::new());
         for (key, value) in self.raw_rows(FORMER) {
-            let (old, friend) = key.split_at(key.len().min(PUBLIC_BYTES));
-            let account = match key_of(old) {
-                Some(old) => check(&old, friend, &value, epoch)?,
-                None => Err("it is filed under no key".to_owned()),
-            };
-            match account {
+            match check_former(&key, &value)?.account {
                 Ok(account) => accounts.push(account),
                 Err(reason) => {
                     notes.push(self.copy_aside(&key, &value, reason)?);
@@ -118,6 +121,36 @@ impl Store {
         }
         Ok((accounts, notes))
     }
+
+    /// Keeps an account with a former key of ours, joined with what is kept of it already. Durable at return.
+    pub fn put_former(
+        &self,
+        own: &PublicKey,
+        record: AccountRecord,
+        month: u32,
+    ) -> Result<(), StoreError> {
+        let key = [own.as_bytes(), record.friend.as_slice()].concat();
+        self.join_account((FORMER, key), record, month)
+    }
+}
+
+/// The outer errors are those of a store of another version.
+fn check_former(key: &[u8], value: &[u8]) -> Result<CheckedAccount, StoreError> {
+    let epoch = StoreEpoch {
+        number: 0,
+        broken_at: None,
+    };
+    let (own, friend) = key.split_at(key.len().min(PUBLIC_BYTES));
+    let former = key_of(own);
+    let account = match &former {
+        Some(own) => check(own, friend, value, epoch)?,
+        None => Err("it is filed under no key".to_owned()),
+    };
+    Ok(CheckedAccount {
+        friend: data_encoding::HEXLOWER.encode(friend),
+        former,
+        account,
+    })
 }
 
 /// The statement, if it is one and is filed under the key it replaces.

@@ -78,6 +78,12 @@ pub(crate) fn ledger(accounts: &[LedgerAccount], page: &mut Page) {
         let title = account.name.as_deref().unwrap_or("not on the list");
         page.title(&printable(title));
         page.field("code", &printable(&account.friend));
+        if let Some(newer) = &account.replaced_by {
+            page.field("replaced by", &printable(newer));
+        }
+        if let Some(own) = &account.own_former {
+            page.field("our former key", &printable(own));
+        }
         signed("they owe us", account.given.as_ref(), page);
         signed("we owe them", account.received.as_ref(), page);
         page.field("delivered", &human_bytes(account.delivered_bytes));

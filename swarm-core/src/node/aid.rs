@@ -237,8 +237,9 @@ impl Node {
                 self.signed_for(id, signed, None);
             }
             FriendFact::Reached(addr) => {
-                if let Some(online) = friend.online.as_mut() {
-                    online.reached.insert(addr);
+                let online = friend.online.as_mut();
+                if online.is_some_and(|online| online.reached.insert(addr)) {
+                    self.reached(id);
                 }
             }
             FriendFact::Offline => {

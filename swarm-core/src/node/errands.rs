@@ -153,7 +153,8 @@ impl Swarm {
         }
     }
 
-    /// Makes a connection the guest of a help.
+    /// Makes a connection the guest of a help: from now on it is only given to.
+    //= spec/friends.md#arrive-master
     pub(crate) fn welcome(&mut self, desk: &mut Desk, key: HelpKey, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(&conn).filter(|peer| !peer.closing) else {
             return;

@@ -103,6 +103,7 @@ impl Swarm {
     }
 
     /// Announces a held piece to a peer, if it deserves it.
+    //= spec/friends.md#helper-announces
     fn tell(&mut self, desk: &mut Desk, conn: ConnId, piece: u32, committed: u64) -> bool {
         if !self.deserves(desk, conn, piece, committed) || !self.may_show(desk, conn) {
             return false;

@@ -111,8 +111,8 @@ impl Swarm {
             let active = self.active.get(piece)?;
             let holder = *active.leases.first().filter(|_| active.leases.len() == 1)?;
             let lease = self.peers.get(&holder)?.leases.get(piece)?;
-            let fits =
-                holder != conn && peer.offers(*piece, desk.now) && !self.alone.contains(piece);
+            let ours = !self.alone.contains(piece) && !self.lent_elsewhere(conn, *piece);
+            let fits = holder != conn && peer.offers(*piece, desk.now) && ours;
             let old = desk.now.since(lease.since) >= pick::SLOW_LEASE;
             (fits && old).then_some((core::cmp::Reverse(lease.left), lease.blocks.clone(), *piece))
         };

@@ -11,7 +11,7 @@ use core::time::Duration;
 /// An offer that no reservation followed is over.
 pub const OFFER_EXPIRES: Duration = Duration::from_secs(10);
 /// An ask without an answer is over.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Helpers of one swarm at once; also the most asks that one need sends out (row P17).
 pub const HELPERS: usize = 16;
 /// Helps given at once; each takes room and a connection.

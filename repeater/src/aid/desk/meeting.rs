@@ -81,9 +81,15 @@ impl Desk {
         if let Some(conn) = link.conn {
             self.input(FriendsInput::Stood(conn)).await;
         }
-        let Some(current) = self.people.get(&id).map(|person| person.current) else {
+        let person = self.people.get(&id);
+        let Some((nearness, current)) = person.map(|person| (person.nearness, person.current))
+        else {
             return;
         };
+        // It was begun before the limits were what they are.
+        if !self.allows(nearness, &link) {
+            return self.bye(talk, ByeReason::Leaving);
+        }
         if let Some(older) = current.and_then(|older| Some((older, self.talks.get(&older)?))) {
             let (older, before) = older;
             let which = stays(&self.opener(&before.link, id), &self.opener(&link, id));

@@ -1,7 +1,8 @@
 //! A friend asks for help with a torrent that the slave does not know.
 
 use friends_proto::message::{
-    AnnounceUrl, Ask, Deliveries, HelpId, Message, Meta, PieceSet, Reserve, Sync, TorrentHash,
+    AnnounceUrl, Ask, Deliveries, HelpId, Message, Meta, PieceSet, Reserve, StopReason, Sync,
+    TorrentHash,
 };
 
 use super::player::{Cast, Player};
@@ -25,6 +26,16 @@ async fn met(side: &Side) -> Player {
 
 /// Asks with these trackers, reserves piece 0, and shows the info dictionary. True: the slave is in the swarm.
 async fn ask(player: &mut Player, meta: &Metainfo, trackers: &[&str]) -> bool {
+    shows(player, meta, trackers, &meta.info_bytes).await == Ok(())
+}
+
+/// The same with whatever bytes for the info dictionary. The error: why the help was ended.
+async fn shows(
+    player: &mut Player,
+    meta: &Metainfo,
+    trackers: &[&str],
+    info: &[u8],
+) -> Result<(), StopReason> {
     let even = player.cast.me.public_key() < player.cast.other;
     let id = HelpId(if even { 2 } else { 3 });
     let torrent = TorrentHash::V1(meta.info_hash().0);
@@ -56,7 +67,6 @@ async fn ask(player: &mut Player, meta: &Metainfo, trackers: &[&str]) -> bool {
     };
     let part = player.hear(wanted).await.expect("a wish");
     assert_eq!((part.torrent, part.offset), (torrent, 0));
-    let info = &meta.info_bytes;
     let shown = Meta {
         torrent,
         offset: 0,
@@ -65,10 +75,12 @@ async fn ask(player: &mut Player, meta: &Metainfo, trackers: &[&str]) -> bool {
     };
     player.say(&Message::Meta(shown)).await;
     let goes_on = |message: &Message| {
-        let answered = matches!(message, Message::Progress(_) | Message::Stop(_));
-        answered.then_some(matches!(message, Message::Progress(_)))
+        if let Message::Stop(stop) = message {
+            return Some(Err(stop.why));
+        }
+        matches!(message, Message::Progress(_)).then_some(Ok(()))
     };
-    player.hear(goes_on).await == Some(true)
+    player.hear(goes_on).await.expect("an answer")
 }
 
 /// Whose word the engine says that the swarm is.
@@ -109,6 +121,19 @@ async fn the_metadata_comes_without_any_tracker_too() {
     let mut player = met(&side).await;
     assert!(ask(&mut player, &meta, &[]).await);
     assert!(trackers(&side, &meta).is_empty());
+}
+
+//= spec/friends.md#meta-agree
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dictionary_that_is_not_the_asked_for_one_ends_the_help() {
+    let (side, meta) = (Side::known(), torrent(false));
+    let mut player = met(&side).await;
+    let mut other = meta.info_bytes.to_vec();
+    let last = other.len() - 2;
+    other[last] ^= 1;
+    let came = shows(&mut player, &meta, &[], &other).await;
+    assert_eq!(came, Err(StopReason::Refused));
+    assert!(side.engine.find(meta.info_hash()).is_none());
 }
 
 //= spec/friends.md#offer-private

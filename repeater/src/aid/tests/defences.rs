@@ -3,7 +3,7 @@
 use bt_wire::extension::ExtendedHandshake;
 use friends_proto::iou::{DOMAIN, Iou, SignedIou};
 use friends_proto::message::{Message, MetaAsk, NewIou, Sync, TorrentHash};
-use friends_proto::session::With;
+use friends_proto::session::{Event, With};
 use tokio::net::TcpListener;
 
 use super::player::{Cast, Player};
@@ -224,6 +224,105 @@ async fn is_unbearable(side: &Side, player: &mut Player, message: &Message, defe
     player.say(message).await;
     until_fired(defence, before).await;
     until(|| async { !side.is_online() }).await;
+}
+
+/// The first thing that the slave says in a session that stands now.
+async fn first_words(side: &Side, meta: &Metainfo, cast: &Cast) -> Message {
+    let mut player = connect(side, meta, cast).await;
+    let friend = player.friend();
+    assert!(player.open(friend).await, "a session");
+    let first = player.hear(|message| Some(message.clone())).await;
+    player.say(&Message::Sync(Sync::default())).await;
+    until(|| async { side.is_online() }).await;
+    drop(player);
+    until(|| async { !side.is_online() }).await;
+    first.expect("something")
+}
+
+//= spec/friends.md#sync-send
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_message_shows_the_newest_iou_of_each_direction() {
+    let (side, meta, cast) = befriended().await;
+    let again = || Cast {
+        nonce: Cast::new(identity(1), side.key()).nonce,
+        ..cast.clone()
+    };
+    let nothing = Sync::default();
+    let words = first_words(&side, &meta, &again()).await;
+    assert_eq!(words, Message::Sync(nothing.clone()));
+
+    let mut player = self::again(&side, &meta, &cast).await;
+    let bytes = |total| iou(side.key(), &identity(1), total);
+    for total in [5_000, 6_000] {
+        player.say(&said(bytes(total))).await;
+    }
+    until(|| async { owed(&side) == (6_000, 0) }).await;
+    drop(player);
+    until(|| async { !side.is_online() }).await;
+    let credit = friends_proto::message::IouBytes::new(bytes(6_000)).ok();
+    let half = Sync { credit, ..nothing };
+    let words = first_words(&side, &meta, &again()).await;
+    assert_eq!(words, Message::Sync(half.clone()));
+
+    let me = identity(1).public_key();
+    let player = self::again(&side, &meta, &cast).await;
+    until(|| async { side.friends.sign(&me, 700, 1).is_ok() }).await;
+    drop(player);
+    until(|| async { !side.is_online() }).await;
+    let ours = |account: &mut friends_proto::ledger::Account| {
+        let mut shown = account.shown();
+        let signed = shown.find(|signed| *signed.iou().debtor() != me);
+        signed.expect("signed").encode()
+    };
+    let signed = side.friends.with_account(&me, ours).expect("an account");
+    let debt = friends_proto::message::IouBytes::new(signed).ok();
+    let words = first_words(&side, &meta, &again()).await;
+    assert_eq!(words, Message::Sync(Sync { debt, ..half }));
+}
+
+/// The slave's switch is thrown between the second frame and the third.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_was_begun_before_friends_went_off_ends_when_it_opens() {
+    let (side, meta, cast) = befriended().await;
+    let mut player = connect(&side, &meta, &cast).await;
+    let friend = player.friend();
+    player.begin(friend).await;
+    let last = player.answer().await;
+    let off = FriendsLimits {
+        mode: FriendsMode::Off,
+        ..FriendsLimits::default()
+    };
+    side.engine.set_friends_limits(off).await.expect("runs");
+    for frame in last {
+        player.send_frame(&frame).await;
+    }
+    let opened = player.event().await;
+    assert!(matches!(opened, Some(Event::Open { .. })), "{opened:?}");
+    let over = player.event().await;
+    assert!(over.is_none(), "{over:?}");
+    assert!(!side.is_online());
+}
+
+/// What the brain asks before it names a helper to a master.
+//= spec/friends.md#deliver-proved
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p16_an_endpoint_elsewhere_than_the_session_is_not_the_friends() {
+    let (side, _, _player) = met().await;
+    let circle = crate::driver::tests::circle(&side.engine);
+    let refused = fired("EndpointNotProved");
+    let friend = swarm_core::io::friends::FriendId(0);
+    let order = |addr: &str| {
+        let at = vec![addr.parse().expect("an address")];
+        circle.order(swarm_core::io::friends::FriendsOutput::Reach(friend, at));
+    };
+    order("127.0.0.1:7000");
+    order("203.0.113.7:6881");
+    until_fired("EndpointNotProved", refused).await;
+    assert_eq!(
+        fired("EndpointNotProved"),
+        refused + 1,
+        "the other is its own"
+    );
 }
 
 //= spec/friends.md#sync-bad

@@ -255,13 +255,17 @@ impl Player {
 
     /// Takes one frame, and sends what it calls for.
     pub(crate) async fn step(&mut self) {
+        for frame in self.answer().await {
+            self.send_frame(&frame).await;
+        }
+    }
+
+    /// Takes one frame: what it calls for.
+    pub(crate) async fn answer(&mut self) -> Vec<Vec<u8>> {
         let frame = self.frame().await.expect("a frame");
         let now = self.now();
         let session = self.session.as_mut().expect("begun");
-        let received = session.receive(&frame, now).expect("sound");
-        for frame in received.frames {
-            self.send_frame(&frame).await;
-        }
+        session.receive(&frame, now).expect("sound").frames
     }
 
     /// Says it so many times at once, whatever the limit is.

@@ -10,6 +10,7 @@ use data_encoding::BASE64;
 use swarm_core::io::{Origin, SwarmFact, SwarmId};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::super::answers::failed;
@@ -154,13 +155,15 @@ impl Shared {
         let id = self.engine.keep(add, torrent, Arc::new(content)).await?;
         self.register(id, AddressSource::Operator).await;
         let stop = self.stop.child_token();
-        let url = listener.map(|listener| self.serve_announces(id, &made, listener, &stop));
+        let serving = listener.map(|listener| self.serve_announces(id, &made, listener, &stop));
+        let (url, serving) = serving.unzip();
         let entry = Entry {
             id,
             saved,
             url,
             error,
             stop,
+            serving,
         };
         self.known.lock().rendezvous.insert(hash, entry);
         Ok(())
@@ -172,7 +175,7 @@ impl Shared {
         made: &Made,
         listener: TcpListener,
         stop: &CancellationToken,
-    ) -> AnnounceUrl {
+    ) -> (AnnounceUrl, JoinHandle<()>) {
         let port = self
             .engine
             .listen_addrs()
@@ -182,7 +185,7 @@ impl Shared {
         let allowance = Arc::clone(self.engine.allowance());
         let url = AnnounceUrl::new(made, port, announcements, allowance);
         let serving = server::serve_site(listener, url.clone(), SERVER_LIMITS, stop.clone());
-        self.tasks.spawn(serving);
+        let serving = self.tasks.spawn(serving);
         let (shared, stopped) = (Arc::clone(self), stop.clone());
         self.spawn(async move {
             loop {
@@ -197,7 +200,7 @@ impl Shared {
                 }
             }
         });
-        url
+        (url, serving)
     }
 
     /// The brain says whom an announce URL names.

@@ -214,6 +214,89 @@ async fn an_export_moves_the_list_and_the_ledger_to_a_new_directory() {
     daemon.stop().await;
 }
 
+/// A daemon with a friend whose key was replaced after ours was: 4,000 bytes are signed with our old key for its old one,
+/// 300 with our new one, 20 for its new one. Also: our old code.
+async fn rekeyed(dir: &Path) -> (Daemon, String) {
+    let secret = |seed| Secret::from_secret(&Zeroizing::new([seed; 32]));
+    let daemon = start(base(dir)).await;
+    let control = daemon.control();
+    let ann = add(&code(1), Some("Ann"));
+    control.add_friend(ann).await.expect("added");
+    sign(&daemon.shared.friends, 1, 4_000);
+    let own = control.own_code().await.expect("own").code;
+    control.replace_own_key().await.expect("made");
+    drop(control);
+    daemon.stop().await;
+
+    let daemon = start(base(dir)).await;
+    sign(&daemon.shared.friends, 1, 300);
+    let statement = friends_proto::succession::Succession::sign(&secret(1), &secret(2));
+    let statement = statement.expect("two keys").to_string();
+    let followed = daemon.control().follow_friend(statement).await;
+    assert_eq!(followed.expect("followed").name, "Ann");
+    sign(&daemon.shared.friends, 2, 20);
+    (daemon, own)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p20_former_keys_are_shown_and_checked() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (daemon, own) = rekeyed(dir.path()).await;
+    let control = daemon.control();
+    let ledger = control.ledger().await.expect("ledger");
+    let shown: Vec<_> = ledger
+        .iter()
+        .map(|one| {
+            let total = one.received.as_ref().map(|signed| signed.total.as_str());
+            let former = one.own_former.as_deref();
+            (one.friend.clone(), one.replaced_by.clone(), former, total)
+        })
+        .collect();
+    for expected in [
+        (code(1), Some(code(2)), Some(own.as_str()), Some("4000")),
+        (code(1), Some(code(2)), None, Some("300")),
+        (code(2), None, None, Some("20")),
+    ] {
+        assert!(shown.contains(&expected), "{expected:?} in {shown:?}");
+    }
+    let names = ledger.iter().map(|one| one.name.as_deref());
+    assert!(names.eq([Some("Ann"); 3]));
+    let check = control.verify_ledger().await.expect("verified");
+    assert_eq!((check.ok, check.signatures), (true, 3));
+    let accounts = check.accounts.iter();
+    let details: Vec<_> = accounts.map(|one| one.detail.as_str()).collect();
+    let says = |what: &str| details.iter().filter(|one| one.contains(what)).count();
+    let kept = (says("its former key"), says("our former key"));
+    assert_eq!(kept, (2, 1), "{details:?}");
+    assert!(check.accounts.iter().all(|one| one.friend == "Ann"));
+    drop(control);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p20_an_export_brings_what_former_keys_signed() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (daemon, _) = rekeyed(dir.path()).await;
+    let export = daemon.control().export_friends().await.expect("export");
+    assert_eq!((export.accounts.len(), export.successions.len()), (3, 2));
+    daemon.stop().await;
+
+    let new = tempfile::tempdir().expect("tempdir");
+    std::fs::create_dir(new.path().join("data")).expect("dir");
+    let key = Path::new("data/identity.key");
+    std::fs::copy(dir.path().join(key), new.path().join(key)).expect("copied");
+    let daemon = start(base(new.path())).await;
+    let control = daemon.control();
+    let imported = control.import_friends(export.clone()).await;
+    let imported = imported.expect("imported");
+    assert_eq!((imported.friends_added, imported.ious_adopted), (1, 3));
+    assert_eq!(control.export_friends().await.expect("export"), export);
+    let row = &control.friends().await.expect("friends")[0];
+    assert_eq!(row.owed_by_us_bytes, 4_320);
+    drop(control);
+    daemon.stop().await;
+}
+
 /// We meet the friend of `seed`, and sign.
 fn sign(friends: &Friends, seed: u8, total: u64) {
     let key = Secret::from_secret(&Zeroizing::new([seed; 32])).public_key();

@@ -2,6 +2,9 @@
 
 use control_api::rendezvous::{HostRendezvous, JoinRendezvous, LeaveRendezvous};
 use data_encoding::BASE64;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::FriendsMode;
@@ -209,5 +212,117 @@ async fn with_friends_off_there_is_none() {
         kind == RefusalKind::Conflict && says.contains("friends.mode"),
         "{says}"
     );
+    daemon.stop().await;
+}
+
+/// Announces that a tracker keeps for its test.
+const ANNOUNCES: usize = 16;
+
+/// A tracker that knows nobody; what it was asked, one line each.
+async fn tracker() -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let url = format!("http://{}/announce", listener.local_addr().expect("bound"));
+    let (asked, hears) = mpsc::channel(ANNOUNCES);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.expect("a request"));
+            }
+            let text = String::from_utf8_lossy(&request).into_owned();
+            let body = "d8:intervali1800e5:peers0:e";
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length";
+            let answer = format!("{head}: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await.expect("answered");
+            let line = text.lines().next().unwrap_or_default().to_owned();
+            if asked.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    (url, hears)
+}
+
+/// The next announce says so.
+async fn hears(announces: &mut mpsc::Receiver<String>, event: &str) {
+    let line = announces.recv().await.expect("the tracker runs");
+    assert!(line.contains(&format!("event={event}")), "{line}");
+}
+
+fn write_config(dir: &Path, mode: &str) {
+    let text = format!(
+        "[node]\ndata_dir = \"{}/data\"\nlisten = [\"127.0.0.1:0\"]\n[cache]\nsize = \"4 MiB\"\nmemory = \"4 MiB\"\nmin_free = \"0 B\"\n[api]\nlisten = \"\"\n[friends]\nmode = \"{mode}\"\n",
+        dir.display()
+    );
+    std::fs::write(dir.join("btslave.toml"), text).expect("write");
+}
+
+/// With friends off the swarms are left, the trackers told, and the announce URL's address is free; nothing is forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn friends_switched_off_and_on_take_all_rendezvous_with_them() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let write = |mode: &str| write_config(dir.path(), mode);
+    write("open");
+    let sources = Sources {
+        file: Some(dir.path().join("btslave.toml")),
+        ..Sources::default()
+    };
+    let daemon = start_with(config::load(&sources).expect("sound"), Some(sources));
+    let daemon = daemon.await.expect("started");
+    let control = daemon.control();
+    let (tracker, mut announces) = tracker().await;
+    // An address of its own on this machine, so that its port is free but for us.
+    let at = "127.0.0.77:6969";
+    let place = HostRendezvous {
+        listen: Some(at.to_owned()),
+        trackers: vec![tracker],
+        ..place()
+    };
+    control.host_rendezvous(place).await.expect("hosted");
+    let theirs = by_torrent(&made(false, 3000));
+    control.join_rendezvous(theirs).await.expect("joined");
+    hears(&mut announces, "started").await;
+    let shown = async || {
+        let rows = control.rendezvous().await.expect("answered").into_iter();
+        rows.map(|row| {
+            (
+                row.name,
+                row.role,
+                row.info_hash,
+                row.announce_url,
+                row.error,
+            )
+        })
+        .collect::<Vec<_>>()
+    };
+    let before = shown().await;
+    let lines = |left: &str| {
+        let mut lines = vec!["friends.mode".to_owned()];
+        let mut hashes: Vec<&str> = before.iter().map(|row| row.2.as_str()).collect();
+        hashes.sort_unstable();
+        lines.extend(hashes.iter().map(|hash| format!("rendezvous {hash}{left}")));
+        lines
+    };
+
+    write("off");
+    let off = control.reload().await.expect("reloaded");
+    assert_eq!(off.changed, lines(" left"));
+    assert_eq!(shown().await, []);
+    assert!(control.swarms().await.expect("swarms").is_empty());
+    drop(TcpListener::bind(at).await.expect("free"));
+    hears(&mut announces, "stopped").await;
+
+    write("known");
+    let on = control.reload().await.expect("reloaded");
+    assert_eq!(on.changed, lines(""));
+    assert_eq!(shown().await, before);
+    assert!(TcpListener::bind(at).await.is_err(), "served again");
+    hears(&mut announces, "started").await;
+    write("open");
+    let same = control.reload().await.expect("reloaded");
+    assert_eq!(same.changed, ["friends.mode"]);
+    assert_eq!(shown().await, before);
+    assert!(announces.try_recv().is_err(), "still joined");
+    drop(control);
     daemon.stop().await;
 }

@@ -30,6 +30,12 @@ pub(crate) fn counter(name: &str) -> u64 {
     line.map_or(0, |number| number.parse().expect("a number"))
 }
 
+/// What an engine's connections share of friends.
+pub(crate) fn circle(engine: &EngineHandle) -> Arc<crate::aid::Circle> {
+    let circle = engine.network.friends.as_ref();
+    Arc::clone(circle.expect("friends are on"))
+}
+
 struct Content {
     bytes: Bytes,
     meta: Metainfo,

@@ -8,15 +8,15 @@ use friends_proto::succession::Succession;
 use super::*;
 use crate::friends::FollowError;
 
-const OLD: u8 = 1;
-const NEW: u8 = 2;
+pub(super) const OLD: u8 = 1;
+pub(super) const NEW: u8 = 2;
 
-fn statement(old: u8, new: u8) -> Succession {
+pub(super) fn statement(old: u8, new: u8) -> Succession {
     Succession::sign(&far(old), &far(new)).unwrap()
 }
 
 /// A directory in which the friend of `OLD` signed 5,000 and we 3,000.
-fn indebted() -> (tempfile::TempDir, Friends) {
+pub(super) fn indebted() -> (tempfile::TempDir, Friends) {
     let dir = tempfile::tempdir().unwrap();
     let friends = open(dir.path());
     friends.add(far(OLD).public_key(), named("far")).unwrap();
@@ -57,7 +57,8 @@ fn p20_nothing_new_of_the_old_key_counts() {
         let later = SignedIou::from_parts(&bytes, &signature.0).unwrap();
         let mut luggage = friends.pack().unwrap();
         let mut records = luggage.accounts.iter_mut();
-        let record = records.find(|one| one.friend == *old.as_bytes()).unwrap();
+        let of_old = |one: &&mut PackedAccount| one.record.friend == *old.as_bytes();
+        let record = &mut records.find(of_old).unwrap().record;
         record.given = Some((&later).into());
         luggage.friends.push((old, named("far again")));
         friends.unpack(luggage, 0).unwrap();

@@ -1,6 +1,6 @@
 //! How a helper and a master come together. The ways and their order are in [`crate::policy::delivery`].
 
-use crate::io::friends::{FriendDefence, FriendsOutput, HelpMessage};
+use crate::io::friends::{FriendDefence, FriendId, FriendsOutput, HelpMessage};
 use crate::io::{ConnId, MasterId, Output, PeerSource};
 use crate::node::Node;
 use crate::node::errands::HelpKey;
@@ -49,24 +49,36 @@ impl Node {
         asked.tried.insert(way, now);
         let (swarm, master, at) = (asked.swarm, asked.master, asked.at.clone());
         let online = self.aid.friends.get(&key.0).and_then(|f| f.online.as_ref());
-        let known = online.is_some_and(|on| at.iter().any(|end| on.reached.contains(end)));
-        match way {
-            Delivery::Rpc => {
-                if let Some(addr) = at.first() {
-                    self.desk
-                        .friends(FriendsOutput::Invite(master, swarm, *addr));
-                }
+        let own = online.and_then(|on| at.iter().find(|end| on.reached.contains(end)));
+        match (way, own.copied()) {
+            //= spec/friends.md#deliver-proved
+            (Delivery::Rpc, Some(addr)) => {
+                let invite = FriendsOutput::Invite(master, swarm, addr);
+                self.desk.friends(invite);
             }
-            Delivery::Introduced if !known && !at.is_empty() => {
+            (Delivery::Relayed, Some(addr)) => self.dial_helper(key, addr),
+            (Delivery::Rpc | Delivery::Introduced | Delivery::Relayed, None) if !at.is_empty() => {
                 self.desk.friends(FriendsOutput::Reach(key.0, at));
             }
-            Delivery::Relayed => self.dial_helper(key, &at),
-            Delivery::Introduced | Delivery::Dialled => {}
+            (Delivery::Rpc | Delivery::Introduced | Delivery::Dialled | Delivery::Relayed, _) => {}
+        }
+    }
+
+    /// An endpoint turned out to be the friend's own: what waited for that goes on.
+    pub(super) fn reached(&mut self, friend: FriendId) {
+        let of = |key: &&HelpKey| key.0 == friend;
+        let keys: Vec<HelpKey> = self.aid.asked.keys().filter(of).copied().collect();
+        for key in keys {
+            if let Some(asked) = self.aid.asked.get_mut(&key) {
+                asked.tried.remove(&Delivery::Rpc);
+                asked.tried.remove(&Delivery::Relayed);
+            }
+            self.deliver(key);
         }
     }
 
     /// To relay we fetch from the helper's slave as from any peer.
-    fn dial_helper(&mut self, key: HelpKey, at: &[SocketAddr]) {
+    fn dial_helper(&mut self, key: HelpKey, at: SocketAddr) {
         let Some(asked) = self.aid.asked.get(&key) else {
             return;
         };
@@ -75,7 +87,7 @@ impl Node {
         };
         let linked = swarm.aid.links.values().any(|friend| *friend == key.0);
         if !linked {
-            swarm.named(&mut self.desk, at.to_vec(), PeerSource::User);
+            swarm.named(&mut self.desk, vec![at], PeerSource::User);
             self.dial_all(Some(asked.swarm));
         }
     }
@@ -114,10 +126,12 @@ impl Node {
             else {
                 continue;
             };
+            //= spec/friends.md#deliver-proved
             let fit = asked.at.iter().filter(|at| {
                 online.reached.contains(at) && delivery::may_introduce(**at, master.addr)
             });
             let waits = !self.aid.introduced.contains_key(&master.conn);
+            //= spec/friends.md#pex-spoken
             if master.ext.pex && !(waits && self.meets_soon(asked.master)) {
                 wanted.entry(master.conn).or_default().extend(fit);
             }

@@ -18,8 +18,9 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-/// What is unsigned so long after a help's end is disputed.
-const SETTLES: Duration = Duration::from_secs(30);
+/// What is unsigned so long after a help's end is disputed: a session that broke may come back until then.
+//= spec/friends.md#iou-late
+const SETTLES: Duration = Duration::from_secs(60);
 
 /// A help that we offered or give.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ pub(super) struct Served {
     pub(super) last_bytes: u64,
     pub(super) told_held: BTreeSet<u32>,
     pub(super) told_bytes: u64,
+    /// When it was last told how far this help is.
+    pub(super) told_at: Timestamp,
     /// Since when it has been up against the window.
     pub(super) stuck: Option<Timestamp>,
     pub(super) stuck_noted: bool,
@@ -316,6 +319,7 @@ impl Node {
         errand.pieces.extend(core::mem::take(&mut help.waiting));
         if first {
             help.placed = Some(self.desk.now);
+            help.served.told_at = self.desk.now;
             self.desk.friends_note(FriendsNote::WeHelp(key.0, id));
             let ready = HelpMessage::Progress {
                 id: key.1,
@@ -441,7 +445,7 @@ impl Node {
         }
     }
 
-    /// The help is over. What stays unsigned has half a minute to be signed for. `tell`: the other side hears why.
+    /// The help is over. What stays unsigned has a minute to be signed for. `tell`: the other side hears why.
     pub(super) fn end_help(&mut self, key: HelpKey, tell: Option<StopReason>) {
         self.count_served(key);
         let Some(help) = self.aid.helps.remove(&key) else {

@@ -20,6 +20,8 @@ const SETTLED: u32 = 10;
 const UNPAID: Duration = Duration::from_secs(60);
 /// Against it for so long, that is worth a word: signatures take a moment.
 const STUCK: Duration = Duration::from_secs(5);
+/// The friend hears how far a help is at least so often.
+const TELLS: Duration = Duration::from_secs(10);
 /// With nothing reserved for so long, the help ends.
 const FORGOTTEN: Duration = Duration::from_secs(300);
 
@@ -224,6 +226,7 @@ impl Node {
         let window = window_bytes(self.aid.limits.window, served.rate as u64).max(help.piece);
         let all = tit_for_tat::unsigned_room(&friend.at_risk(), window);
         let room = all.saturating_sub(served.unsigned() + elsewhere) / together;
+        //= spec/friends.md#arrive-provisional
         let mut allow = if help.confirmed {
             room
         } else {
@@ -291,7 +294,9 @@ impl Node {
     }
 
     /// Tells what is held and delivered since last time.
+    //= spec/friends.md#progress-send
     fn say_progress(&mut self, key: HelpKey) {
+        let now = self.desk.now;
         let Some(help) = self.aid.helps.get_mut(&key) else {
             return;
         };
@@ -318,8 +323,8 @@ impl Node {
         }
         let bytes = help.served.delivered;
         let news = !held.is_empty() || !delivered.is_empty() || bytes != help.served.told_bytes;
-        if news {
-            help.served.told_bytes = bytes;
+        if news || now.since(help.served.told_at) >= TELLS {
+            (help.served.told_bytes, help.served.told_at) = (bytes, now);
             self.send(
                 key.0,
                 HelpMessage::Progress {

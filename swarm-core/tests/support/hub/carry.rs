@@ -60,6 +60,53 @@ impl World {
         }
     }
 
+    /// Keeps book of what is reserved with whom, by what the asker says, and hears. No piece is with two helpers, nor with
+    /// one while its asker fetches it itself.
+    pub fn watch_loans(&mut self, own: usize, far: usize, message: &HelpMessage, here: usize) {
+        let asker_of = |id: &HelpId| {
+            if id.0 & 1 == 0 {
+                own.min(far)
+            } else {
+                own.max(far)
+            }
+        };
+        match message {
+            HelpMessage::Reserve { id, pieces } if asker_of(id) == own && here == own => {
+                for piece in pieces {
+                    let fetching = self.slaves[own].cache.get(&(swarm(own), *piece));
+                    assert!(
+                        fetching.is_none_or(|buffer| buffer.held),
+                        "{own} fetches {piece}"
+                    );
+                    let other = self.lent.insert((own, *piece), far);
+                    assert_eq!(other, None, "{own} reserved {piece} with {far}");
+                    self.reserved.0 += 1;
+                }
+            }
+            HelpMessage::Release { id, pieces } if asker_of(id) == here => {
+                for piece in pieces {
+                    if self.lent.get(&(here, *piece)) == Some(&(own + far - here)) {
+                        self.lent.remove(&(here, *piece));
+                        self.reserved.1 += 1;
+                    }
+                }
+            }
+            HelpMessage::Stop { id, .. } if asker_of(id) == here => {
+                let with = own + far - here;
+                self.lent
+                    .retain(|(asker, _), helper| *asker != here || *helper != with);
+            }
+            HelpMessage::Ask(_)
+            | HelpMessage::Offer { .. }
+            | HelpMessage::Decline { .. }
+            | HelpMessage::Reserve { .. }
+            | HelpMessage::Progress { .. }
+            | HelpMessage::Release { .. }
+            | HelpMessage::Arrived { .. }
+            | HelpMessage::Stop { .. } => {}
+        }
+    }
+
     fn mail(&mut self, delay: f64, to: usize, from: usize, fact: FriendFact) {
         let input = Input::Friends(FriendsInput::Friend(friend(from), fact));
         self.mail.push((self.t + delay, to, input));
@@ -68,6 +115,7 @@ impl World {
     fn friends(&mut self, i: usize, output: FriendsOutput) {
         match output {
             FriendsOutput::Send(FriendId(j), message) => {
+                self.watch_loans(i, j as usize, &message, i);
                 let message = self.distorted(i, message);
                 self.mail(DELAY, j as usize, i, FriendFact::Message(message));
             }
@@ -339,6 +387,13 @@ impl World {
         let Some(conn) = slave.conns.get_mut(&id) else {
             return;
         };
+        // What the master has is no longer reserved.
+        let lacks = |master: &super::Master| !master.have[fetch.piece as usize];
+        let ours = conn.swarm == swarm(i) && self.masters[i].as_ref().is_some_and(lacks);
+        if let Some(helper) = self.lent.get(&(i, fetch.piece)).filter(|_| ours) {
+            let theirs = matches!(conn.far, Far::Slave(j, _) if j == *helper);
+            assert!(theirs, "{i} fetches {}, which {helper} has", fetch.piece);
+        }
         let key = (conn.swarm, fetch.piece);
         let fresh = !slave.cache.contains_key(&key);
         let buffer = slave.cache.entry(key).or_default();

@@ -153,6 +153,10 @@ pub struct World {
     pub pieces: u32,
     /// Masters may be ordinary peers of helpers' slaves before a help begins.
     pub early: bool,
+    /// Who has which piece of whose torrent reserved.
+    pub lent: BTreeMap<(usize, u32), usize>,
+    /// Pieces that were reserved, and of those, taken or given back.
+    pub reserved: (usize, usize),
     next_conn: u64,
     next_look: f64,
     rng: u64,
@@ -207,6 +211,8 @@ impl World {
             mail: Vec::new(),
             pieces,
             early: false,
+            lent: BTreeMap::new(),
+            reserved: (0, 0),
             next_conn: 0,
             next_look: 0.0,
             rng: seed ^ 0x5eed,
@@ -317,6 +323,10 @@ impl World {
         let t = self.t;
         let due: Vec<_> = self.mail.extract_if(.., |(at, _, _)| *at <= t).collect();
         for (_, to, input) in due {
+            if let Input::Friends(FriendsInput::Friend(from, FriendFact::Message(message))) = &input
+            {
+                self.watch_loans(to, from.0 as usize, message, to);
+            }
             self.slaves[to].inbox.push(input);
         }
         for i in 0..self.slaves.len() {
