@@ -85,6 +85,31 @@ fn the_askers_own_line_has_its_part_to_the_end() {
     assert!(own * 8 > all, "{own} of {all}");
 }
 
+/// What is lent to a friend that nobody gives anything is there for the one that runs dry.
+#[test]
+fn a_helper_that_gets_nothing_holds_nobody_up() {
+    let plan = Plan {
+        supply: 2 * MIB,
+        ..Plan::default()
+    };
+    let asker = Plan {
+        wants: WANTS,
+        supply: 8 * KIB,
+        ..plan.clone()
+    };
+    let starved = Plan {
+        supply: 0,
+        ..plan.clone()
+    };
+    let mut world = World::new(vec![asker, plan, starved], Meeting::Rpc, limits(), 1);
+    world.befriend(0, 1, Nearness::Friend);
+    world.befriend(0, 2, Nearness::Friend);
+    assert!(world.run_until(600.0, |w| w.done(0).is_some()));
+    // 32 s of the first friend's line, and the last piece that comes by itself: 256 KiB at 8 KiB/s.
+    let seconds = world.done(0).expect("done");
+    assert!(seconds < 70.0, "{seconds} s");
+}
+
 /// A slave whose swarm is fast and whose line is slow does not keep to itself what its friend's line could carry: 32 MiB go
 /// at 2.25 MiB/s, in one help, not at 256 KiB/s.
 #[test]

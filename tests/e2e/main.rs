@@ -13,6 +13,7 @@ mod hostile;
 mod kill;
 mod limits;
 mod neediest;
+mod payback;
 mod privacy;
 mod rendezvous;
 mod slave;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         neediest::TESTS,
         eviction::TESTS,
         friends::TESTS,
+        payback::TESTS,
         hostile::TESTS,
         privacy::TESTS,
         kill::TESTS,

@@ -191,11 +191,12 @@ pub fn patience(piece: u64, rate: u64, begun: bool) -> Duration {
     Duration::from_millis(pieces.min(300_000)).max(least)
 }
 
-/// How many of the slowest helper's open pieces an idle one steals: half, when they would take it over ten seconds.
+/// How many of the slowest helper's open pieces an idle one steals: half, and the last, when they would take it over ten
+/// seconds.
 #[must_use]
 pub fn steals(open: usize, piece: u64, rate: u64) -> usize {
     let takes = (open as u64).saturating_mul(piece) / rate.max(1);
-    if takes >= 10 { open / 2 } else { 0 }
+    if takes >= 10 { open.div_ceil(2) } else { 0 }
 }
 
 /// When the debtor signs: at half a window, or a second after the first unsigned byte.
@@ -363,6 +364,7 @@ mod tests {
     #[test]
     fn half_of_a_slow_helpers_pieces_are_stolen_and_none_of_a_fast_ones() {
         assert_eq!((steals(8, MIB, MIB / 2), steals(8, MIB, 8 * MIB)), (4, 0));
+        assert_eq!((steals(1, MIB, 1), steals(0, MIB, 1)), (1, 0));
     }
 
     //= spec/friends.md#iou-when

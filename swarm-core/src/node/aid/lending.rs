@@ -143,6 +143,8 @@ impl Node {
         if asked.ways != [Delivery::Relayed] && pieces.is_empty() {
             pieces.extend(swarm.spare(seed, help::own_seconds(missing, gains)));
         }
+        // What was taken from it is for others first.
+        pieces.retain(|piece| !loan.lapsed.contains_key(piece));
         pieces.truncate(count);
         pieces.sort_unstable();
         if pieces.is_empty() {
@@ -151,7 +153,6 @@ impl Node {
         for piece in &pieces {
             swarm.aid.lent.insert(*piece, key.0);
             loan.reserved.insert(*piece);
-            loan.lapsed.remove(piece);
         }
         if out == 0 {
             loan.progress = now;
@@ -246,22 +247,28 @@ impl Node {
         }
     }
 
-    /// Where nothing is left to lend or to fetch, half of what the slowest helper has not begun goes to who is idle; of one
-    /// that does not reach our master, half of all it has.
+    /// Where nothing is left to lend, and we or a helper are idle, half of what the slowest helper has not begun is there for
+    /// the taking; of one that does not reach our master, half of all it has.
     pub(super) fn steal(&mut self) {
         let swarms: BTreeSet<SwarmId> = self.aid.asked.values().map(|asked| asked.swarm).collect();
         for id in swarms {
             let Some(swarm) = self.swarms.get(&id) else {
                 continue;
             };
-            if swarm.fetching > 0 || !swarm.lendable(0).is_empty() {
+            let here = |(_, asked): &(&HelpKey, &Asked)| {
+                asked.swarm == id && asked.stage == Stage::Running
+            };
+            let mut running = self.aid.asked.iter().filter(here);
+            let ours = swarm.fetching == 0 && !swarm.sated();
+            let idle = ours || running.any(|(_, asked)| asked.loan.is_empty());
+            if !idle || !swarm.lendable(0).is_empty() {
                 continue;
             }
             let slowest = self
                 .aid
                 .asked
                 .iter()
-                .filter(|(_, asked)| asked.swarm == id && asked.stage == Stage::Running)
+                .filter(here)
                 .map(|(key, asked)| {
                     let pace = (asked.loan.pace as u64).max(1);
                     let open = asked.open().len();
