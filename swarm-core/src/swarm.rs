@@ -347,6 +347,8 @@ pub(crate) struct Swarm {
     pub(crate) up: Meter,
     pub(crate) down: Meter,
     pub(crate) wasted: u64,
+    /// Who has the slots that turn, and since when.
+    pub(crate) turns: BTreeMap<ConnId, Timestamp>,
     pub(crate) to_master: u64,
     pub(crate) aid: Errands,
     pub(crate) meeting: Meeting,
@@ -410,6 +412,7 @@ impl Swarm {
             up: Meter::default(),
             down: Meter::default(),
             wasted: 0,
+            turns: BTreeMap::new(),
             to_master: 0,
             aid: Errands::default(),
             meeting: Meeting::default(),

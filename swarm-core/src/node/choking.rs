@@ -7,6 +7,7 @@ use crate::policy::choke::{self, ChokeFacts, RemindFacts};
 use crate::policy::gate;
 use crate::policy::interest::{self, HYSTERESIS, InterestFacts};
 use crate::swarm::Swarm;
+use crate::time::Timestamp;
 
 impl Swarm {
     /// Upload slots of this swarm.
@@ -67,30 +68,67 @@ impl Swarm {
         }
     }
 
-    /// Every ten seconds: the slots go where a byte does most.
+    /// Every ten seconds: the slots go where a byte does most, or, while a master waits, to those that pay for its pieces.
     pub(crate) fn rechoke(&mut self, desk: &mut Desk) {
-        let facts = |peer: &Peer| ChokeFacts {
+        for peer in self.peers.values_mut() {
+            let before = core::mem::replace(&mut peer.down_then, peer.down.total);
+            peer.fed = choke::fed(peer.fed, peer.down.total.saturating_sub(before));
+        }
+        let paying = self.hold == Hold::Cache && self.master_demand();
+        let wanting = self
+            .peers
+            .values()
+            .filter(|p| p.wants_us && !p.only_given() && !p.closing);
+        let mut ranked: Vec<(f64, ConnId)> = wanting
+            .map(|peer| {
+                let facts = self.choke_facts(desk.now, peer, paying);
+                (choke::score(&desk.seen(facts)), peer.conn)
+            })
+            .collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let ranked: Vec<ConnId> = ranked.into_iter().map(|(_, conn)| conn).collect();
+        let slots = Self::slots(desk);
+        let turning = if paying { choke::turning(slots) } else { 0 };
+        let (best, others) = ranked.split_at((slots - turning).min(ranked.len()));
+        self.turn_slots(desk.now, others, turning);
+        for conn in best {
+            self.unchoke(desk, *conn, true);
+        }
+        for conn in others {
+            self.unchoke(desk, *conn, self.turns.contains_key(conn));
+        }
+    }
+
+    fn choke_facts(&self, now: Timestamp, peer: &Peer, paying: bool) -> ChokeFacts {
+        ChokeFacts {
             feeds: peer.down.rate,
+            paid: paying.then_some(peer.fed),
             wants: if self.hold == Hold::Kept {
                 u64::from(peer.have.len() - peer.have.count_ones()) * self.permit()
             } else {
                 peer.pending(self.permit())
             },
             piece: self.permit(),
-            waited: desk.now.since(peer.last_served),
+            waited: now.since(peer.last_served),
             unchoked: peer.unchoked,
-        };
-        let wanting = self
-            .peers
-            .values()
-            .filter(|p| p.wants_us && !p.only_given() && !p.closing);
-        let mut ranked: Vec<(f64, ConnId)> = wanting
-            .map(|peer| (choke::score(&desk.seen(facts(peer))), peer.conn))
-            .collect();
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (at, (_, conn)) in ranked.into_iter().enumerate() {
-            self.unchoke(desk, conn, at < Self::slots(desk));
         }
+    }
+
+    /// So many slots turn among these: each stays for a while with who waited longest for something that we hold.
+    fn turn_slots(&mut self, now: Timestamp, among: &[ConnId], slots: usize) {
+        self.turns
+            .retain(|conn, since| among.contains(conn) && now.since(*since) < choke::TURN);
+        let waiting = among
+            .iter()
+            .filter(|conn| !self.turns.contains_key(conn))
+            .filter_map(|conn| self.peers.get(conn))
+            .filter(|peer| peer.pending(self.permit()) > 0);
+        let mut waiting: Vec<(Timestamp, ConnId)> =
+            waiting.map(|peer| (peer.last_served, peer.conn)).collect();
+        waiting.sort_unstable();
+        let free = slots.saturating_sub(self.turns.len());
+        let next = waiting.into_iter().take(free);
+        self.turns.extend(next.map(|(_, conn)| (conn, now)));
     }
 
     /// Any piece it has and we lack may be worth having one day.
