@@ -328,6 +328,8 @@ pub(crate) struct Swarm {
     pub(crate) free_plan: Plan,
     /// Bytes of expected uploads that strangers' fetches may still order before the next tick.
     pub(crate) allow: f64,
+    /// Bytes that strangers will draw of what is announced to them, at the last tick.
+    pub(crate) backlog: f64,
     /// Mean seconds from first lease to verified, and from announce to request.
     pub(crate) fetch_s: f64,
     pub(crate) lag_s: f64,
@@ -397,6 +399,7 @@ impl Swarm {
             friend_plan: Plan::default(),
             free_plan: Plan::default(),
             allow: 0.0,
+            backlog: 0.0,
             fetch_s: 3.0,
             lag_s: 0.5,
             fetches: (0, 0),

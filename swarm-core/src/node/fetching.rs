@@ -5,10 +5,11 @@ use crate::node::desk::Desk;
 use crate::peer::Peer;
 use crate::policy::evict::Purpose;
 use crate::policy::feed_cap;
+use crate::policy::forward::{self, PayersFacts};
 use crate::policy::late::{self, LateFacts};
 use crate::policy::never_harm::{self, HarmFacts};
+use crate::policy::pick;
 use crate::policy::stop_loss::{self, StopLossFacts};
-use crate::policy::{forward, pick};
 use crate::swarm::{Active, Stage, Swarm, Ties, Why};
 use core::ops::Range;
 use core::time::Duration;
@@ -104,7 +105,12 @@ impl Swarm {
         if !waits && !errands {
             return self.choose_free(desk, conn);
         }
-        let payers = forward::payers_turn(self.fetches.0, self.fetches.1);
+        let payers = forward::payers_turn(&PayersFacts {
+            for_masters: self.fetches.0,
+            for_payers: self.fetches.1,
+            backlog: self.backlog,
+            capacity: desk.capacity(),
+        });
         if payers && let Choice::Lease(piece, why) = self.choose_free(desk, conn) {
             return Choice::Lease(piece, why);
         }
