@@ -96,6 +96,7 @@ impl Facts for ChokeFacts {
     fn dull(self) -> Self {
         Self {
             feeds: 0.0,
+            paid: None,
             wants: 0,
             waited: Duration::ZERO,
             ..self

@@ -437,6 +437,8 @@ fn newcomer(conn: ConnId, arrival: &Arrival, pieces: u32, now: Timestamp) -> Pee
         refused: BTreeMap::new(),
         last_asked: None,
         last_served: now,
+        fed: 0,
+        down_then: 0,
         up: Meter::default(),
         down: Meter::default(),
     }

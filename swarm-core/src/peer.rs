@@ -138,6 +138,9 @@ pub(crate) struct Peer {
     pub(crate) refused: BTreeMap<u32, (Timestamp, u32)>,
     pub(crate) last_asked: Option<Timestamp>,
     pub(crate) last_served: Timestamp,
+    /// What it gave us lately, by rounds of choking, and all that it gave until the last one, bytes.
+    pub(crate) fed: u64,
+    pub(crate) down_then: u64,
     pub(crate) up: Meter,
     pub(crate) down: Meter,
 }

@@ -328,6 +328,8 @@ pub(crate) struct Swarm {
     pub(crate) free_plan: Plan,
     /// Bytes of expected uploads that strangers' fetches may still order before the next tick.
     pub(crate) allow: f64,
+    /// Bytes that strangers will draw of what is announced to them, at the last tick.
+    pub(crate) backlog: f64,
     /// Mean seconds from first lease to verified, and from announce to request.
     pub(crate) fetch_s: f64,
     pub(crate) lag_s: f64,
@@ -347,6 +349,8 @@ pub(crate) struct Swarm {
     pub(crate) up: Meter,
     pub(crate) down: Meter,
     pub(crate) wasted: u64,
+    /// Who has the slots that turn, and since when.
+    pub(crate) turns: BTreeMap<ConnId, Timestamp>,
     pub(crate) to_master: u64,
     pub(crate) aid: Errands,
     pub(crate) meeting: Meeting,
@@ -395,6 +399,7 @@ impl Swarm {
             friend_plan: Plan::default(),
             free_plan: Plan::default(),
             allow: 0.0,
+            backlog: 0.0,
             fetch_s: 3.0,
             lag_s: 0.5,
             fetches: (0, 0),
@@ -410,6 +415,7 @@ impl Swarm {
             up: Meter::default(),
             down: Meter::default(),
             wasted: 0,
+            turns: BTreeMap::new(),
             to_master: 0,
             aid: Errands::default(),
             meeting: Meeting::default(),

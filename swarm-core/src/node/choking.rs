@@ -3,21 +3,27 @@
 use crate::io::{ConnId, Hold, Order};
 use crate::node::desk::Desk;
 use crate::peer::Peer;
-use crate::policy::choke::{self, ChokeFacts, RemindFacts, Slots};
+use crate::policy::choke::{self, ChokeFacts, RemindFacts};
 use crate::policy::gate;
 use crate::policy::interest::{self, HYSTERESIS, InterestFacts};
 use crate::swarm::Swarm;
+use crate::time::Timestamp;
 
 impl Swarm {
+    /// What strangers get pays for what a master or a friend waits for.
+    fn pays(&self) -> bool {
+        self.hold == Hold::Cache && (self.master_demand() || !self.aid.given.is_empty())
+    }
+
     /// Upload slots of this swarm.
-    fn slots(&self, desk: &Desk) -> Slots {
+    fn slots(&self, desk: &Desk) -> usize {
         let capacity = desk.capacity() as u64;
-        if !self.master_demand() && self.aid.given.is_empty() {
-            return choke::gift(capacity);
+        if !self.pays() {
+            return choke::slots(capacity);
         }
         let given = self.peers.values().filter(|peer| peer.only_given());
         let elsewhere: f64 = given.map(|peer| peer.up.rate).sum();
-        choke::trade(capacity, elsewhere as u64)
+        choke::payers(capacity, elsewhere as u64)
     }
 
     pub(crate) fn unchoke(&mut self, desk: &mut Desk, conn: ConnId, yes: bool) {
@@ -68,37 +74,72 @@ impl Swarm {
             .values()
             .filter(|p| p.unchoked && p.wants_us && !p.only_given())
             .count();
-        if taken < self.slots(desk).count() {
+        if taken < self.slots(desk) {
             self.unchoke(desk, conn, true);
         }
     }
 
-    /// Every ten seconds: the slots go where a byte does most.
+    /// Every ten seconds: the slots go where a byte does most, or to those that pay for what others wait for.
     pub(crate) fn rechoke(&mut self, desk: &mut Desk) {
-        let facts = |peer: &Peer| ChokeFacts {
+        for peer in self.peers.values_mut() {
+            let before = core::mem::replace(&mut peer.down_then, peer.down.total);
+            peer.fed = choke::fed(peer.fed, peer.down.total.saturating_sub(before));
+        }
+        let paying = self.pays();
+        let wanting = self
+            .peers
+            .values()
+            .filter(|p| p.wants_us && !p.only_given() && !p.closing);
+        let mut ranked: Vec<(f64, ConnId)> = wanting
+            .map(|peer| {
+                let facts = self.choke_facts(desk.now, peer, paying);
+                (choke::score(&desk.seen(facts)), peer.conn)
+            })
+            .collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let ranked: Vec<ConnId> = ranked.into_iter().map(|(_, conn)| conn).collect();
+        let slots = self.slots(desk);
+        let turning = if paying { choke::turning(slots) } else { 0 };
+        let (best, others) = ranked.split_at((slots - turning).min(ranked.len()));
+        self.turn_slots(desk.now, others, turning);
+        for conn in best {
+            self.unchoke(desk, *conn, true);
+        }
+        for conn in others {
+            self.unchoke(desk, *conn, self.turns.contains_key(conn));
+        }
+    }
+
+    fn choke_facts(&self, now: Timestamp, peer: &Peer, paying: bool) -> ChokeFacts {
+        ChokeFacts {
             feeds: peer.down.rate,
+            paid: paying.then_some(peer.fed),
             wants: if self.hold == Hold::Kept {
                 u64::from(peer.have.len() - peer.have.count_ones()) * self.permit()
             } else {
                 peer.pending(self.permit())
             },
             piece: self.permit(),
-            waited: desk.now.since(peer.last_served),
+            waited: now.since(peer.last_served),
             unchoked: peer.unchoked,
-        };
-        let wanting = self
-            .peers
-            .values()
-            .filter(|p| p.wants_us && !p.only_given() && !p.closing);
-        let (conns, facts): (Vec<ConnId>, Vec<ChokeFacts>) = wanting
-            .map(|peer| (peer.conn, desk.seen(facts(peer))))
-            .unzip();
-        let slots = self.slots(desk);
-        for (at, index) in choke::order(&facts, slots).into_iter().enumerate() {
-            if let Some(conn) = conns.get(index) {
-                self.unchoke(desk, *conn, at < slots.count());
-            }
         }
+    }
+
+    /// So many slots turn among these: each stays for a while with who waited longest for something that we hold.
+    fn turn_slots(&mut self, now: Timestamp, among: &[ConnId], slots: usize) {
+        self.turns
+            .retain(|conn, since| among.contains(conn) && now.since(*since) < choke::TURN);
+        let waiting = among
+            .iter()
+            .filter(|conn| !self.turns.contains_key(conn))
+            .filter_map(|conn| self.peers.get(conn))
+            .filter(|peer| peer.pending(self.permit()) > 0);
+        let mut waiting: Vec<(Timestamp, ConnId)> =
+            waiting.map(|peer| (peer.last_served, peer.conn)).collect();
+        waiting.sort_unstable();
+        let free = slots.saturating_sub(self.turns.len());
+        let next = waiting.into_iter().take(free);
+        self.turns.extend(next.map(|(_, conn)| (conn, now)));
     }
 
     /// Any piece it has and we lack may be worth having one day.

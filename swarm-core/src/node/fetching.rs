@@ -2,17 +2,21 @@
 
 use crate::io::ConnId;
 use crate::node::desk::Desk;
+use crate::peer::Peer;
 use crate::policy::evict::Purpose;
 use crate::policy::feed_cap;
+use crate::policy::forward::{self, PayersFacts};
 use crate::policy::late::{self, LateFacts};
 use crate::policy::never_harm::{self, HarmFacts};
+use crate::policy::pick;
 use crate::policy::stop_loss::{self, StopLossFacts};
-use crate::policy::{forward, pick};
 use crate::swarm::{Active, Stage, Swarm, Ties, Why};
-use crate::time::Timestamp;
 use core::ops::Range;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// While one part in so many of the cache is free, pieces begun for a master are kept that nobody brings just now.
+const SPARE: u64 = 8;
 
 enum Choice {
     Lease(u32, Why),
@@ -101,7 +105,12 @@ impl Swarm {
         if !waits && !errands {
             return self.choose_free(desk, conn);
         }
-        let payers = forward::payers_turn(self.fetches.0, self.fetches.1);
+        let payers = forward::payers_turn(&PayersFacts {
+            for_masters: self.fetches.0,
+            for_payers: self.fetches.1,
+            backlog: self.backlog,
+            capacity: desk.capacity(),
+        });
         if payers && let Choice::Lease(piece, why) = self.choose_free(desk, conn) {
             return Choice::Lease(piece, why);
         }
@@ -243,7 +252,7 @@ impl Swarm {
         let patience = Duration::from_secs(20);
         let orphan = |(piece, active): (&u32, &Active)| {
             let idle = active.stage == Stage::Fetching && active.leases.is_empty();
-            (idle && self.orphaned(*piece, active, desk.now, patience)).then_some(*piece)
+            (idle && self.orphaned(desk, *piece, active, patience)).then_some(*piece)
         };
         let too_late = |(piece, active): (&u32, &Active)| {
             let free = active.stage == Stage::Fetching && active.why == Why::Free;
@@ -266,10 +275,17 @@ impl Swarm {
         self.reopen_stalled(desk.now, patience);
     }
 
-    fn orphaned(&self, piece: u32, active: &Active, now: Timestamp, patience: Duration) -> bool {
+    fn orphaned(&self, desk: &Desk, piece: u32, active: &Active, patience: Duration) -> bool {
+        let (now, tight) = (desk.now, !desk.has_room(desk.cap() / SPARE));
         let smart = self.alone.contains(&piece) && active.got > 0;
         let old = now.since(active.since) >= patience && active.got == 0;
-        let served = self.peers.values().any(|peer| peer.gives(piece));
+        // What a master lacks waits for its holder's next unchoke while there is room: the begun part is paid for.
+        let waits = active.why == Why::Master && !tight && self.master_lacks(piece);
+        let may_come = |peer: &Peer| waits && peer.have.get(piece) && !peer.only_given();
+        let served = self
+            .peers
+            .values()
+            .any(|peer| peer.gives(piece) || may_come(peer));
         smart || old || (!served && now.since(active.since) >= patience * 3)
     }
 

@@ -13,18 +13,16 @@ use std::sync::Arc;
 
 impl Swarm {
     /// Which of a piece's open ranges this connection may be asked for next: any; or, where it has a lease on the piece
-    /// already, the one that goes on from there.
+    /// already, the one that goes on from there. A master's piece is left to others before it is known how fast this one is.
     pub(super) fn next_blocks(&self, conn: ConnId, piece: u32) -> Option<usize> {
         let active = self.active.get(&piece)?;
-        let Some(lease) = self.peers.get(&conn)?.leases.get(&piece) else {
+        let peer = self.peers.get(&conn)?;
+        let Some(lease) = peer.leases.get(&piece) else {
             return active.uncovered.len().checked_sub(1);
         };
         let goes_on = |range: &Range<u32>| range.start == lease.blocks.end;
-        active
-            .uncovered
-            .iter()
-            .position(goes_on)
-            .filter(|_| active.why == Why::Free)
+        let known = active.why == Why::Free || peer.down_rate() > 0;
+        active.uncovered.iter().position(goes_on).filter(|_| known)
     }
 
     /// Others are bringing this stranger's piece, and will go on to its end: this connection may have better to do.
@@ -107,26 +105,37 @@ impl Swarm {
         else {
             return;
         };
-        let slow = |piece: &u32| {
-            let active = self.active.get(piece)?;
-            let holder = *active.leases.first().filter(|_| active.leases.len() == 1)?;
-            let lease = self.peers.get(&holder)?.leases.get(piece)?;
-            let ours = !self.alone.contains(piece) && !self.lent_elsewhere(conn, *piece);
-            let fits = holder != conn && peer.offers(*piece, desk.now) && ours;
-            let old = desk.now.since(lease.since) >= pick::SLOW_LEASE;
-            (fits && old).then_some((core::cmp::Reverse(lease.left), lease.blocks.clone(), *piece))
-        };
+        let slow = |piece: &u32| self.slowest(desk.now, *piece);
+        let ours = |piece: &u32| !self.alone.contains(piece) && !self.lent_elsewhere(conn, *piece);
+        let fits = |piece: &&u32| peer.offers(**piece, desk.now) && ours(piece);
         let fetching = self
             .active
             .iter()
             .filter(|(_, a)| a.stage == Stage::Fetching)
             .map(|(piece, _)| piece);
         let slowest = fetching
+            .filter(fits)
             .filter_map(slow)
-            .min_by(|a, b| a.0.cmp(&b.0).then(a.2.cmp(&b.2)));
+            .min_by_key(|lease| (core::cmp::Reverse(lease.0), lease.2));
         if let Some((_, blocks, piece)) = slowest {
             self.grant(desk, conn, piece, blocks);
         }
+    }
+
+    /// Of a piece the lease that has most to bring, is old enough to be doubled, and is not yet: what is left of it, its
+    /// blocks, the piece.
+    fn slowest(&self, now: Timestamp, piece: u32) -> Option<(u64, Range<u32>, u32)> {
+        let holders = &self.active.get(&piece)?.leases;
+        let leases: Vec<&Lease> = holders
+            .iter()
+            .filter_map(|holder| self.peers.get(holder)?.leases.get(&piece))
+            .collect();
+        let twins = |blocks: &Range<u32>| leases.iter().filter(|l| l.blocks == *blocks).count();
+        let slow = leases.iter().filter(|lease| {
+            now.since(lease.since) >= pick::SLOW_LEASE && twins(&lease.blocks) == 1
+        });
+        let slowest = slow.max_by_key(|lease| lease.left)?;
+        Some((slowest.left, slowest.blocks.clone(), piece))
     }
 
     /// The session has all that was leased to it. What was added to the lease while it said so is still to come.

@@ -205,6 +205,7 @@ impl Node {
             let horizon = gate::horizon(swarm.fetch_s, swarm.lag_s);
             let (backlog, coming) = swarm.demand(&self.desk, horizon);
             let carried = self.desk.up.rate;
+            swarm.backlog = backlog;
             swarm.allow = gate::allowance(&self.desk.seen(GateFacts {
                 capacity,
                 carried,

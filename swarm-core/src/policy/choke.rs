@@ -5,10 +5,10 @@
 //! it lacks of what we hold, whether it spreads it on (fewer pieces had, more to give onwards), and how long it waited
 //! (fairness over time: waiting wins in the end).
 //!
-//! Who fetches for a master or a friend is paid by the swarm for what it gives: then it is tit for tat as BEP 3 has it. What
-//! feeds us most comes first, in as many slots as what is left of the line makes worth having, and the last slot is for
-//! whoever waited longest. (Simulated, a friends' flash crowd: served in turn, each 30 leechers saw too little
-//! of us to give anything back.)
+//! While a master or a friend waits, what we give others pays for its pieces, and they pay by the rule of BEP 3: the slots go
+//! to those that gave us most, but one of five, which turns; as many slots as make what masters and guests leave of the line
+//! worth having. (Plan *slaves*, one slave on a line of 40 KiB/s, by the order above: it
+//! gave 37 MiB for 23.5; by tit for tat 32 for 29.5, with 3, 4 or 6 slots.)
 
 use core::time::Duration;
 
@@ -16,9 +16,10 @@ use core::time::Duration;
 const SLOT_RATE: u64 = 48 << 10;
 /// Least and most slots.
 const SLOTS: (u64, u64) = (4, 200);
-
-/// Least part of the line that counts for trade, whatever masters and guests draw: one in so many.
-const TRADE_PART: u64 = 4;
+/// Least slots while a master or a friend waits.
+const PAYERS: u64 = 3;
+/// Least part of the line that is for payers, whatever masters and guests draw: one in so many.
+const PAYERS_PART: u64 = 4;
 
 /// A peer with nothing asked for so long may need a word.
 const QUIET: Duration = Duration::from_millis(100);
@@ -42,11 +43,30 @@ pub fn says_again(facts: RemindFacts) -> bool {
     facts.quiet >= QUIET && facts.told >= BETWEEN
 }
 
+/// While a master waits, one slot of so many turns, and stays for so long with whom it came to (BEP 3).
+const OPTIMISTIC: usize = 5;
+/// See there.
+pub const TURN: Duration = Duration::from_secs(30);
+
+/// Of so many slots those that turn.
+#[must_use]
+pub fn turning(slots: usize) -> usize {
+    (slots / OPTIMISTIC).max(1).min(slots)
+}
+
+/// What a peer gave us lately, in bytes, after another round of choking in which it gave `bytes`: a round ago counts half.
+#[must_use]
+pub fn fed(before: u64, bytes: u64) -> u64 {
+    (before / 2).saturating_add(bytes)
+}
+
 /// One interested peer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChokeFacts {
     /// What it gave us lately, bytes/s.
     pub feeds: f64,
+    /// A master or a friend waits: bytes that it [paid](fed) with for its pieces.
+    pub paid: Option<u64>,
     /// Bytes announced to it that it lacks.
     pub wants: u64,
     /// Piece length, bytes.
@@ -57,77 +77,28 @@ pub struct ChokeFacts {
     pub unchoked: bool,
 }
 
-/// The slots of a swarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slots {
-    /// So many, where a byte does most.
-    Gift(usize),
-    /// So many, for what is given back.
-    Trade(usize),
-}
-
-impl Slots {
-    /// How many.
-    #[must_use]
-    pub fn count(self) -> usize {
-        match self {
-            Self::Gift(count) | Self::Trade(count) => count,
-        }
-    }
-}
-
-/// Slots on a line of `capacity` bytes/s.
+/// Upload slots on a line of `capacity` bytes/s.
 #[must_use]
-pub fn gift(capacity: u64) -> Slots {
-    let slots = (capacity / SLOT_RATE).clamp(SLOTS.0, SLOTS.1);
-    Slots::Gift(usize::try_from(slots).unwrap_or(usize::MAX))
+pub fn slots(capacity: u64) -> usize {
+    usize::try_from((capacity / SLOT_RATE).clamp(SLOTS.0, SLOTS.1)).unwrap_or(usize::MAX)
 }
 
-/// Slots while we fetch for a master or a friend, on a line of `capacity` bytes/s of which masters and guests draw `elsewhere`. Two at least:
-/// one for who gives most, one for who waited longest.
+/// Upload slots while a master or a friend waits, on a line of `capacity` bytes/s of which masters and guests draw
+/// `elsewhere`. (Plan *friends-flash-crowd*, 6 friends: with slots for the whole line 205 s, so 184 s.)
 #[must_use]
-pub fn trade(capacity: u64, elsewhere: u64) -> Slots {
-    let rest = capacity
-        .saturating_sub(elsewhere)
-        .max(capacity / TRADE_PART);
+pub fn payers(capacity: u64, elsewhere: u64) -> usize {
+    let least = capacity / PAYERS_PART;
+    let rest = capacity.saturating_sub(elsewhere).max(least);
     let slots = rest.saturating_add(SLOT_RATE / 2) / SLOT_RATE;
-    Slots::Trade(usize::try_from(slots.clamp(2, SLOTS.1)).unwrap_or(usize::MAX))
-}
-
-/// Who gets the slots: indices into `facts`, best first; as many as there are slots are to be unchoked.
-#[must_use]
-pub fn order(facts: &[ChokeFacts], slots: Slots) -> Vec<usize> {
-    let (trades, last) = match slots {
-        Slots::Gift(_) => (false, usize::MAX),
-        Slots::Trade(count) => (true, count.saturating_sub(1)),
-    };
-    let mut ranked: Vec<(f64, f64, usize)> = facts
-        .iter()
-        .enumerate()
-        .map(|(at, peer)| (if trades { peer.feeds } else { 0.0 }, score(peer), at))
-        .collect();
-    ranked.sort_by(|a, b| {
-        let best = b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1));
-        best.then(a.2.cmp(&b.2))
-    });
-    let mut order: Vec<usize> = ranked.into_iter().map(|(_, _, at)| at).collect();
-    if last < order.len() {
-        let mut rest = order.split_off(last);
-        let waited = |at: &usize| facts.get(*at).map(|peer| peer.waited);
-        let longest = (0..rest.len())
-            .rev()
-            .max_by_key(|i| rest.get(*i).and_then(waited));
-        if let Some(longest) = longest {
-            order.push(rest.remove(longest));
-        }
-        order.append(&mut rest);
-    }
-    order
+    usize::try_from(slots.clamp(PAYERS, SLOTS.1)).unwrap_or(usize::MAX)
 }
 
 /// The higher, the sooner it is unchoked.
 #[must_use]
 pub fn score(facts: &ChokeFacts) -> f64 {
+    if let Some(paid) = facts.paid {
+        return paid as f64 + if facts.unchoked { 0.5 } else { 0.0 };
+    }
     let feeds = (facts.feeds / 16_384.0).min(4.0);
     let wants = (facts.wants as f64 / facts.piece.max(1) as f64).min(4.0);
     let waited = facts.waited.as_secs_f64() / 10.0;
@@ -147,33 +118,12 @@ mod tests {
 
     const PEER: ChokeFacts = ChokeFacts {
         feeds: 0.0,
+        paid: None,
         wants: 100,
         piece: 100,
         waited: Duration::ZERO,
         unchoked: false,
     };
-
-    #[test]
-    fn traders_are_served_by_what_they_give_and_one_by_how_long_it_waited() {
-        let fed = |feeds, waited| ChokeFacts {
-            feeds,
-            waited: Duration::from_secs(waited),
-            ..PEER
-        };
-        let peers = [fed(1e3, 90), fed(9e3, 0), fed(5e3, 0), fed(0.0, 100)];
-        assert_eq!(order(&peers, Slots::Trade(3)), [1, 2, 3, 0]);
-        assert_eq!(order(&peers, Slots::Trade(8)), [1, 2, 0, 3]);
-        assert_eq!(order(&peers, Slots::Gift(3))[..2], [3, 0]);
-    }
-
-    #[test]
-    fn trade_has_the_slots_that_masters_leave() {
-        let count = |capacity, elsewhere| trade(capacity, elsewhere).count();
-        assert_eq!(count(256 << 10, 0), 5);
-        assert_eq!(count(256 << 10, 128 << 10), 3);
-        assert_eq!(count(2 << 20, 2 << 20), 11);
-        assert_eq!((count(0, 0), count(u64::MAX, 0)), (2, 200));
-    }
 
     #[test]
     fn an_unchoke_is_said_anew_to_the_quiet_and_not_all_the_time() {
@@ -183,10 +133,44 @@ mod tests {
     }
 
     #[test]
+    fn one_slot_of_five_turns_and_at_least_one() {
+        assert_eq!([0, 1, 4, 5, 10, 200].map(turning), [0, 1, 1, 1, 2, 40]);
+    }
+
+    #[test]
+    fn while_a_master_waits_who_paid_most_goes_first_however_long_others_waited() {
+        let of = |paid, unchoked, waited| {
+            let waited = Duration::from_secs(waited);
+            score(&ChokeFacts {
+                paid: Some(paid),
+                unchoked,
+                waited,
+                ..PEER
+            })
+        };
+        assert!(of(2, false, 0) > of(1, true, 9_000));
+        assert!(of(1, true, 0) > of(1, false, 9_000));
+    }
+
+    #[test]
+    fn what_was_given_is_forgotten_by_halves() {
+        assert_eq!(fed(fed(1000, 0), 16), 266);
+        assert_eq!(fed(u64::MAX, u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn payers_have_the_slots_that_masters_leave() {
+        assert_eq!(payers(256 << 10, 0), 5);
+        assert_eq!(payers(256 << 10, 64 << 10), 4);
+        assert_eq!(payers(2 << 20, 2 << 20), 11);
+        assert_eq!((payers(0, 0), payers(u64::MAX, 0)), (3, 200));
+    }
+
+    #[test]
     fn slots_follow_the_line() {
-        assert_eq!(gift(0), Slots::Gift(4));
-        assert!(gift(2 << 20).count() >= 8);
-        assert_eq!(gift(u64::MAX), Slots::Gift(200));
+        assert_eq!(slots(0), 4);
+        assert!(slots(2 << 20) >= 8);
+        assert_eq!(slots(u64::MAX), 200);
     }
 
     #[test]

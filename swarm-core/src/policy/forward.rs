@@ -3,7 +3,7 @@
 //! Only pieces a master lacks: rarest first (common ones the master gets by itself), and among equally rare ones by
 //! the rendezvous weight of (piece, slave key), so that several slaves of one master start at different ends
 //! and meet only when little is left: that is the stealing. At most an eighth of the fetches go to what paying peers
-//! want, or tit for tat dries up.
+//! want, or tit for tat dries up; and none while the masters' pieces are enough for them.
 
 /// One in so many fetches may be for the peers that pay.
 pub const PAYERS_ONE_IN: u32 = 8;
@@ -20,10 +20,28 @@ pub fn weight(info_hash: &[u8; 20], piece: u32, slave_key: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Whether the next fetch may be one for paying peers, after so many for masters and for payers.
+/// What payers draw of us anyway is enough when it keeps the whole line busy for so many seconds. (Plan *slaves*: of 30 MiB
+/// that a slave fetched 2.6 were for payers, who had 75 pieces of ours to ask for.)
+const ENOUGH_S: f64 = 8.0;
+
+/// Fetches so far, and what the payers still find.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PayersFacts {
+    /// Fetches for masters and for payers.
+    pub for_masters: u64,
+    /// See there.
+    pub for_payers: u64,
+    /// Bytes that strangers will draw of what is announced to them ([`crate::policy::gate::backlog`]).
+    pub backlog: f64,
+    /// What the line can carry, bytes/s.
+    pub capacity: f64,
+}
+
+/// Whether the next fetch may be one for paying peers.
 #[must_use]
-pub fn payers_turn(for_masters: u64, for_payers: u64) -> bool {
-    for_payers.saturating_mul(u64::from(PAYERS_ONE_IN)) < for_masters
+pub fn payers_turn(facts: &PayersFacts) -> bool {
+    facts.for_payers.saturating_mul(u64::from(PAYERS_ONE_IN)) < facts.for_masters
+        && facts.backlog < facts.capacity * ENOUGH_S
 }
 
 #[cfg(test)]
@@ -48,14 +66,35 @@ mod tests {
 
     #[test]
     fn payers_get_at_most_an_eighth() {
-        let (mut masters, mut payers) = (0u64, 0u64);
+        let mut facts = PayersFacts {
+            for_masters: 0,
+            for_payers: 0,
+            backlog: 0.0,
+            capacity: 1000.0,
+        };
         for _ in 0..900 {
-            if payers_turn(masters, payers) {
-                payers += 1
+            if payers_turn(&facts) {
+                facts.for_payers += 1
             } else {
-                masters += 1
+                facts.for_masters += 1
             }
         }
-        assert!(payers * 8 <= masters + 8, "{payers} {masters}");
+        assert!(
+            facts.for_payers > 0 && facts.for_payers * 8 <= facts.for_masters + 8,
+            "{facts:?}"
+        );
+    }
+
+    #[test]
+    fn payers_get_nothing_of_their_own_while_they_have_enough() {
+        let turn = |backlog| {
+            payers_turn(&PayersFacts {
+                for_masters: 8,
+                for_payers: 0,
+                backlog,
+                capacity: 1000.0,
+            })
+        };
+        assert!(turn(7_999.0) && !turn(8_000.0));
     }
 }

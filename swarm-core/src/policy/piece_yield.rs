@@ -22,6 +22,8 @@ const SMALL: f64 = 0.42;
 /// one other.
 const SCARCE_GOAL: f64 = 3.6;
 const SCARCE_SMALL: f64 = 0.45;
+/// An ordinary seed has slots for so many downloaders and us.
+const SLOTS: u32 = 4;
 /// Fewer pieces than this in the whole cache are few.
 const FEW: u64 = 16;
 
@@ -81,14 +83,16 @@ pub fn scarce(cache: u64, piece: u64) -> bool {
 }
 
 /// Least yield worth a fetch in a swarm of so many downloaders, in copies: never below one, for a byte taken from a
-/// swarm must come back. `proven`: it has taken something from us. Until then one will do, for nobody unchokes us for
-/// long who got nothing from us: what the first pieces bring is not only their copies.
+/// swarm must come back. `proven`: it has taken something from us. Until then one will do in a large swarm, for nobody
+/// unchokes us for long who got nothing from us: what the first pieces bring is not only their copies. In a small one the
+/// seed has a slot for us, whatever the others do, and a piece that one of three has too brings 0.8 copies and not 2.3 (plan
+/// *three-leechers*: with one for all a ratio of 2.08, so 2.22).
 #[must_use]
 pub fn threshold(downloaders: u32, proven: bool, scarce: bool) -> f64 {
     let (part, goal) = match (proven, scarce) {
-        (false, _) => (SMALL, 1.0),
-        (true, false) => (SMALL, GOAL),
-        (true, true) => (SCARCE_SMALL, SCARCE_GOAL),
+        (false, _) if downloaders > SLOTS => (SMALL, 1.0),
+        (_, false) => (SMALL, GOAL),
+        (_, true) => (SCARCE_SMALL, SCARCE_GOAL),
     };
     (part * f64::from(downloaders)).clamp(1.0, goal)
 }

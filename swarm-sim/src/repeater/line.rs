@@ -102,6 +102,11 @@ impl World {
             return false;
         };
         let Some(length) = conn.session.next_block_len() else {
+            // Nothing is queued: what was granted for requests that were taken back or choked away is others'.
+            repeater.tree.refund(core::mem::take(&mut conn.granted));
+            if core::mem::take(&mut conn.asked) > 0 {
+                conn.granted = repeater.tree.request(now, ConnId(id.into()), 0).bytes;
+            }
             return false;
         };
         let need = length + PIECE_HEADER as u32;

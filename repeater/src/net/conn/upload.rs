@@ -43,7 +43,7 @@ impl Conn {
                 return;
             }
             let Some(length) = self.session.next_block_len() else {
-                return;
+                return self.hand_back();
             };
             if !self.may_send(length) {
                 return;
@@ -79,6 +79,16 @@ impl Conn {
         }
         self.up.granted -= need;
         true
+    }
+
+    /// Nothing is queued: what the line granted for requests that were taken back or choked away is others'. Kept, it would
+    /// go out over the limit some day, and the line would be behind by it.
+    fn hand_back(&mut self) {
+        let (line, up) = (&self.net.meter.up, std::mem::take(&mut self.up));
+        line.refund(up.granted);
+        if up.asked > 0 {
+            self.up.granted = line.request(self.id, 0);
+        }
     }
 
     fn send_block(&mut self, now: Timestamp, block: BlockRef) {
