@@ -180,27 +180,24 @@ fn what_is_announced_to_a_master_is_there_and_stays() {
     let pieces = (0..4).collect();
     desk.says(1, HelpMessage::Release { id, pieces });
     desk.needy_master(false);
-    let own = ConnId(1);
-    for _ in 0..60 {
-        desk.wait(1);
-        for piece in told(&desk, own) {
-            if !desk
-                .took
-                .get(&own)
-                .is_some_and(|took| took.contains(&piece))
-            {
-                desk.takes(own, piece);
-            }
-        }
-    }
+    desk.wait(60);
     let fetched: BTreeSet<u32> = desk.asked_of(SEED).into_iter().collect();
-    assert!(
-        fetched.len() > 40,
-        "{fetched:?}: there was use for the room"
-    );
+    assert!(fetched.len() > 4, "{fetched:?}: there was use for the room");
     assert!((0..4).all(|piece| desk.holds(piece)), "and yet they stay");
     (0..4).for_each(|piece| desk.takes(MASTER, piece));
-    desk.wait(60);
+    desk.wait(1);
+    let delivered = desk.out.iter().flat_map(|out| match out {
+        FriendsOutput::Send(_, HelpMessage::Progress { delivered, .. }) => delivered.as_slice(),
+        FriendsOutput::Send(..)
+        | FriendsOutput::Sign(..)
+        | FriendsOutput::Keep(..)
+        | FriendsOutput::FetchMeta { .. }
+        | FriendsOutput::Reach(..)
+        | FriendsOutput::Invite(..)
+        | FriendsOutput::Introduce { .. }
+        | FriendsOutput::Watch(..) => &[],
+    });
+    assert!(delivered.eq(&[0, 1, 2, 3]), "and are said to be delivered");
 }
 
 /// A master that is short, and one friend, whose session comes from 198.18.1.1; it was met nowhere of ours.
@@ -273,7 +270,7 @@ fn named(desk: &mut Desk, id: HelpId, way: Delivery, at: Vec<SocketAddr>) -> BTr
 //= spec/friends.md#deliver-proved
 #[test]
 fn p16_only_endpoints_that_are_the_helpers_own_are_named_or_dialled() {
-    let victim: SocketAddr = "203.0.113.7:6881".parse().expect("an address");
+    let victim = SocketAddr::from(([198, 18, 77, 7], 6881));
     let (own, other) = (at(1, 7000), SocketAddr::from(([198, 18, 9, 9], 7000)));
     for way in [Delivery::Rpc, Delivery::Introduced, Delivery::Relayed] {
         let (mut desk, id) = asker(true);

@@ -3,7 +3,7 @@
 use control_api::rendezvous::{HostRendezvous, JoinRendezvous, LeaveRendezvous};
 use data_encoding::BASE64;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -304,6 +304,9 @@ async fn friends_switched_off_and_on_take_all_rendezvous_with_them() {
         lines
     };
 
+    // Whoever is in the middle of a request holds the address for a moment.
+    let mut slow = TcpStream::connect(at).await.expect("served");
+    slow.write_all(b"GET /announce").await.expect("connected");
     write("off");
     let off = control.reload().await.expect("reloaded");
     assert_eq!(off.changed, lines(" left"));

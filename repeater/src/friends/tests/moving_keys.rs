@@ -162,7 +162,7 @@ fn p20_accounts_of_somebody_elses_former_key_are_refused() {
     );
 }
 
-/// An account with a former key that does not hold is shown by a check, and put aside at the next start.
+/// All of it is checked before any of it is taken.
 #[test]
 fn p20_a_forged_account_of_a_former_key_is_refused() {
     let (dir, friends, _) = rekeyed();

@@ -332,6 +332,64 @@ fn an_iou_that_does_not_stand_up_is_put_aside_and_counted() {
     assert!(!assert_whole_or_restored(dir.path(), &far, "forged"));
 }
 
+#[test]
+fn an_account_that_is_filed_under_another_key_is_put_aside() {
+    let (dir, far) = indebted();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    let other = Identity::from_secret(&Zeroizing::new([8; 32])).public_key();
+    let bytes = store.raw_rows(IOUS)[0].1.clone();
+    let key = (IOUS, other.as_bytes().to_vec());
+    store.change(key, Some(bytes)).unwrap();
+    drop(store);
+    let (friends, notes) = befriended(dir.path());
+    assert!(
+        matches!(notes[..], [StoreNote::AccountDamaged { .. }]),
+        "{notes:?}"
+    );
+    assert_eq!(friends.check().unwrap().len(), 1);
+    assert_eq!(
+        (totals(&friends), state(&friends)),
+        ((GIVEN, RECEIVED), State::Restored)
+    );
+    drop(friends);
+    assert!(assert_whole_or_restored(dir.path(), &far, "filed twice"));
+}
+
+#[test]
+fn a_former_account_that_does_not_stand_up_is_shown_and_put_aside() {
+    let (dir, _) = indebted();
+    let (friends, _) = befriended(dir.path());
+    friends.replace_own_key().unwrap();
+    drop(friends);
+    let (friends, notes) = befriended(dir.path());
+    assert_eq!((totals(&friends), notes), ((GIVEN, RECEIVED), vec![]));
+    drop(friends);
+    let (store, _) = Store::open(dir.path()).unwrap();
+    let (key, mut bytes) = store.raw_rows(FORMER)[0].clone();
+    let at = bytes.len() - 60;
+    bytes[at] ^= 1;
+    store.change((FORMER, key), Some(bytes.clone())).unwrap();
+    let checked = store.checked_former().unwrap();
+    assert!(
+        checked.len() == 1 && checked[0].account.is_err(),
+        "{checked:?}"
+    );
+    drop(store);
+    let (friends, notes) = befriended(dir.path());
+    let [StoreNote::AccountDamaged { moved_to, .. }] = &notes[..] else {
+        panic!("{notes:?}")
+    };
+    assert_eq!(fs::read(moved_to).unwrap(), bytes);
+    assert_eq!(totals(&friends), (0, 0));
+    assert!(
+        friends
+            .check()
+            .unwrap()
+            .iter()
+            .all(|one| one.former.is_none())
+    );
+}
+
 /// Opened, and in session with the friend, when there is room for so many bytes more.
 fn on_a_full_disk(dir: &Path, far: &mut Far, room: usize) -> Friends {
     let left = Arc::new(AtomicUsize::new(100_000));
