@@ -1,5 +1,7 @@
 //! What a stranger sees.
 
+use core::sync::atomic::{AtomicU8, Ordering};
+
 use bt_wire::bencode::{Document, Limits};
 use bt_wire::handshake::{Handshake, LENGTH, Reserved};
 use bt_wire::ids::InfoHash;
@@ -8,13 +10,21 @@ use tokio::net::TcpStream;
 
 use super::*;
 
+/// A stranger that was not here before: one that comes again while its last connection is not gone yet is turned away.
+fn newcomer() -> PeerId {
+    static CAME: AtomicU8 = AtomicU8::new(0);
+    let mut id = *b"-XX0000-stranger0000";
+    id[19] = CAME.fetch_add(1, Ordering::Relaxed);
+    PeerId(id)
+}
+
 /// Shakes hands and returns the connection with their extended handshake's payload.
 async fn shake(addr: SocketAddr, info_hash: InfoHash) -> (TcpStream, Vec<u8>) {
     let mut stream = TcpStream::connect(addr).await.expect("listens");
     let ours = Handshake {
         reserved: Reserved::ours(false),
         info_hash,
-        peer_id: PeerId(*b"-XX0000-stranger0000"),
+        peer_id: newcomer(),
     };
     stream.write_all(&ours.encode()).await.expect("open");
     let mut theirs = [0; LENGTH];
