@@ -304,6 +304,15 @@ pub struct Extended {
     pub client: Option<String>,
 }
 
+/// Who gave of a piece, and how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contributor {
+    /// The connection: it may be gone by now.
+    pub conn: ConnId,
+    /// Bytes of the blocks that it was the first to bring whole: none, if it wrote a part of one.
+    pub bytes: u32,
+}
+
 /// Facts about a piece in the shell's cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PieceFact {
@@ -313,7 +322,7 @@ pub enum PieceFact {
         /// The hash matched.
         ok: bool,
         /// Connections that gave blocks.
-        contributors: Vec<ConnId>,
+        contributors: Vec<Contributor>,
     },
     /// The last clone of the piece's bytes is gone: its permit is free. Follows [`Output::Retire`], a failed
     /// check and an abandoned fetch.

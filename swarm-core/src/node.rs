@@ -23,8 +23,8 @@ mod ticking;
 mod viewing;
 
 use crate::io::{
-    ConnFact, ConnId, Defence, Hold, Input, MasterId, Note, Order, Output, PieceFact, Rates, Role,
-    Shown, SwarmId,
+    ConnFact, ConnId, Contributor, Defence, Hold, Input, MasterId, Note, Order, Output, PieceFact,
+    Rates, Role, Shown, SwarmId,
 };
 use crate::params::Params;
 use crate::peer::{Class, Meter, Peer};
@@ -295,7 +295,7 @@ impl Node {
                 ok: true,
                 contributors,
             } => {
-                self.aid.relayed(swarm, piece, &contributors);
+                self.aid.relayed(self.desk.now, swarm, piece, &contributors);
                 swarm.cleared(piece, &contributors);
                 swarm.verified(&mut self.desk, piece);
             }
@@ -481,7 +481,7 @@ impl Swarm {
 
     /// The hash was wrong: the only giver is banned; of several, each is suspect, and the piece is next fetched from
     /// one peer alone (smart ban).
-    fn failed(&mut self, desk: &mut Desk, piece: u32, contributors: &[ConnId]) {
+    fn failed(&mut self, desk: &mut Desk, piece: u32, contributors: &[Contributor]) {
         let permit = self.permit();
         let Some(active) = self
             .active
@@ -512,7 +512,7 @@ impl Swarm {
         desk.note(Note::Wasted(self.id, size));
         let ips: BTreeSet<_> = contributors
             .iter()
-            .filter_map(|c| Some(self.peers.get(c)?.addr.ip()))
+            .filter_map(|one| Some(self.peers.get(&one.conn)?.addr.ip()))
             .collect();
         let only = contributors.len() == 1;
         for ip in &ips {
@@ -528,10 +528,10 @@ impl Swarm {
     }
 
     /// Who brought a suspect piece alone, and right, is no longer suspected.
-    fn cleared(&mut self, piece: u32, contributors: &[ConnId]) {
+    fn cleared(&mut self, piece: u32, contributors: &[Contributor]) {
         if self.alone.contains(&piece)
             && let [only] = contributors
-            && let Some(peer) = self.peers.get(only)
+            && let Some(peer) = self.peers.get(&only.conn)
         {
             self.strikes.remove(&peer.addr.ip());
         }

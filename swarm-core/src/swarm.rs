@@ -1,5 +1,6 @@
 //! One swarm as the brain sees it: geometry, who has what, our stock in it, its masters, its addresses.
 
+use crate::io::friends::FriendId;
 use crate::io::{ConnId, Hold, MasterId, Origin, PeerSource, SwarmId};
 use crate::node::errands::Errands;
 use crate::node::rendezvous::Meeting;
@@ -84,6 +85,8 @@ pub(crate) struct Active {
     pub(crate) uncovered: Vec<Range<u32>>,
     /// Connections with a lease on it.
     pub(crate) leases: Vec<ConnId>,
+    /// Friends' slaves that were asked for blocks of it while it was lent to them, gone ones too.
+    pub(crate) relays: BTreeMap<ConnId, FriendId>,
     /// Bytes that arrived.
     pub(crate) got: u64,
     /// Expected uploads, copies.

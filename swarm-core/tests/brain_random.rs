@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use swarm_core::io::{
-    CloseReason, ConnFact, ConnId, Extended, Geometry, Hold, Input, LeaseEnd, Limits, MasterFact,
-    MasterId, Order, Origin, Output, PeerSource, PieceFact, SwarmFact, SwarmId,
+    CloseReason, ConnFact, ConnId, Contributor, Extended, Geometry, Hold, Input, LeaseEnd, Limits,
+    MasterFact, MasterId, Order, Origin, Output, PeerSource, PieceFact, SwarmFact, SwarmId,
 };
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -220,7 +220,8 @@ impl Shell {
             return;
         };
         let contributors = self.conns.values().copied();
-        let contributors = contributors.take(usize::from(n % 3)).collect();
+        let contributors = contributors.take(usize::from(n % 3));
+        let contributors = contributors.map(gave).collect();
         self.fetching.remove(&piece);
         if ok {
             self.held.insert(piece);
@@ -332,7 +333,16 @@ fn fetching_from(givers: u8) -> (Shell, u32) {
     (shell, piece)
 }
 
+/// This one gave a part.
+fn gave(conn: ConnId) -> Contributor {
+    Contributor {
+        conn,
+        bytes: 16_384,
+    }
+}
+
 fn fail(shell: &mut Shell, piece: u32, contributors: Vec<ConnId>) {
+    let contributors = contributors.into_iter().map(gave).collect();
     shell.fetching.remove(&piece);
     shell.retiring.push(piece);
     shell.feed(Input::Piece(

@@ -269,3 +269,28 @@ fn told(note: &FriendsNote) -> Option<&'static str> {
         FriendsNote::AskDone(_) | FriendsNote::Fired(..) => None,
     }
 }
+
+/// A friend that dies again and again is asked anew half a minute after each time, whatever it brought before: it is the
+/// same as it was, and refused nothing.
+//= spec/friends.md#help-goes-on
+#[test]
+fn a_friend_that_restarts_is_asked_again_soon_each_time() {
+    for brings in [true, false] {
+        let mut world = with_friends(1, Meeting::Relayed, 1);
+        // Slow enough to last.
+        world.slaves[0].plan.supply = 8 * KIB;
+        world.slaves[1].plan.line = 256 * KIB;
+        let asked = |w: &World| w.slaves[0].noted(|note| matches!(note, FriendsNote::Asked(..)));
+        for restarts in 1..=6 {
+            let limit = world.t + 50.0;
+            assert!(
+                world.run_until(limit, |w| asked(w) == restarts),
+                "{brings}: not asked after {} restarts",
+                restarts - 1
+            );
+            let end = world.t + if brings { 8.0 } else { 0.5 };
+            world.run_until(end, |_| false);
+            world.restart(1, &[0]);
+        }
+    }
+}

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use swarm_core::io::{
-    CloseReason, ConnFact, ConnId, Extended, Geometry, Hold, Input, Limits, MasterFact, MasterId,
-    Order, Origin, Output, PeerSource, PieceFact, SwarmFact, SwarmId,
+    CloseReason, ConnFact, ConnId, Contributor, Extended, Geometry, Hold, Input, Limits,
+    MasterFact, MasterId, Order, Origin, Output, PeerSource, PieceFact, SwarmFact, SwarmId,
 };
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -359,7 +359,10 @@ impl Rig {
                 piece,
                 PieceFact::Checked {
                     ok: true,
-                    contributors: vec![conn],
+                    contributors: vec![Contributor {
+                        conn,
+                        bytes: 1 << 20,
+                    }],
                 },
             ));
             // The shell tells the audience of the fetch by itself.

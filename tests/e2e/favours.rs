@@ -20,6 +20,10 @@ use pair::{Pair, Seeds, Tally};
 
 /// Pairs of friends at once: each waits ten seconds before it may ask for help.
 const PAIRS: u8 = 12;
+/// The same where very many kills are wanted.
+const MANY_PAIRS: u8 = 24;
+/// Over so many, very many are wanted.
+const MANY: u64 = 200;
 /// Then others take their places: a debtor that dies leaves a second of help unsigned, and one that has left a window so is
 /// refused more.
 const EACH: u64 = 16;
@@ -48,13 +52,14 @@ fn sigkill_at_random_moments_loses_no_iou() -> anyhow::Result<()> {
         giving: [seed_of(0, true)?, seed_of(1, true)?],
         choking: [seed_of(0, false)?, seed_of(1, false)?],
     };
+    let pairs = if kills > MANY { MANY_PAIRS } else { PAIRS };
     let share = |pair: u8| {
-        let (each, rest) = (kills / u64::from(PAIRS), kills % u64::from(PAIRS));
+        let (each, rest) = (kills / u64::from(pairs), kills % u64::from(pairs));
         each + u64::from(u64::from(pair) < rest)
     };
     let stop = AtomicBool::new(false);
     let outcomes: Vec<(Tally, Option<anyhow::Error>)> = thread::scope(|scope| {
-        let running: Vec<_> = (0..PAIRS)
+        let running: Vec<_> = (0..pairs)
             .map(|n| {
                 let (torrents, seeds, stop) = (&torrents, &seeds, &stop);
                 let random = Random(seed.wrapping_add(u64::from(n) << 32));

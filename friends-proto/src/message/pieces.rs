@@ -33,6 +33,15 @@ impl PieceSet {
         Ok(Self { start, bitmap })
     }
 
+    /// The set of no piece.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            start: 0,
+            bitmap: vec![0],
+        }
+    }
+
     /// The sets that hold `pieces`, which rise; as few as there is need of.
     #[must_use]
     pub fn cover(pieces: impl IntoIterator<Item = u32>) -> Vec<Self> {

@@ -113,13 +113,13 @@ pub(super) fn to_wire(said: brain::HelpMessage) -> Vec<Message> {
             delivered,
             bytes,
         } => progress(HelpId(id.0), held, delivered, bytes),
-        brain::HelpMessage::Release { id, pieces } => PieceSet::cover(pieces)
-            .into_iter()
-            .map(|pieces| {
-                let id = HelpId(id.0);
-                Message::Release(Release { id, pieces })
-            })
-            .collect(),
+        brain::HelpMessage::Release { id, pieces } => {
+            let nothing = pieces.is_empty().then(PieceSet::nothing);
+            let sets = nothing.into_iter().chain(PieceSet::cover(pieces));
+            let id = HelpId(id.0);
+            sets.map(|pieces| Message::Release(Release { id, pieces }))
+                .collect()
+        }
         brain::HelpMessage::Arrived { id, from } => vec![Message::Arrived(Arrived {
             id: HelpId(id.0),
             from,
@@ -246,6 +246,8 @@ mod tests {
                 delivered: vec![],
                 bytes: 9,
             },
+            // A question whether the help is known, and sent though nothing is in it.
+            brain::HelpMessage::Release { id, pieces: vec![] },
             brain::HelpMessage::Stop {
                 id,
                 why: brain::StopReason::Unpaid,
@@ -263,7 +265,9 @@ mod tests {
                 })
                 .collect();
             match (&one, got.as_mut_slice()) {
-                (brain::HelpMessage::Stop { .. }, [only]) => assert_eq!(*only, one),
+                (brain::HelpMessage::Stop { .. } | brain::HelpMessage::Release { .. }, [only]) => {
+                    assert_eq!(*only, one)
+                }
                 (brain::HelpMessage::Reserve { pieces, .. }, parts) => {
                     let all = parts.iter().flat_map(|part| {
                         let brain::HelpMessage::Reserve { pieces, .. } = part else {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bt_wire::layout::BLOCK;
 use parking_lot::Mutex;
-use swarm_core::io::ConnId;
+use swarm_core::io::{ConnId, Contributor};
 
 use super::Key;
 use super::buffer::Buffer;
@@ -27,7 +27,7 @@ struct Progress {
     /// Blocks already hashed: all before this one.
     hashed: usize,
     verifier: Option<Verifier>,
-    contributors: Vec<ConnId>,
+    contributors: Vec<Contributor>,
     announce: Vec<ConnId>,
 }
 
@@ -50,7 +50,7 @@ pub struct Complete {
     pub(super) size: u32,
     pub(super) buffer: Buffer,
     /// Every connection that wrote into the buffer.
-    pub contributors: Vec<ConnId>,
+    pub contributors: Vec<Contributor>,
     /// Connections that get HAVE at once.
     pub announce: Vec<ConnId>,
 }
@@ -143,9 +143,7 @@ impl Fetching {
         if *progress.arrived.get((range.start / BLOCK) as usize)? {
             return None;
         }
-        if !progress.contributors.contains(&conn) {
-            progress.contributors.push(conn);
-        }
+        progress.contributed(conn, 0);
         let buffer = progress.buffer.as_mut()?;
         let target = buffer
             .bytes
@@ -153,8 +151,8 @@ impl Fetching {
         Some(fill(target))
     }
 
-    /// All bytes of block number `block` were filled in: hashes what is contiguous, and tells the piece's fate.
-    pub fn finish_block(&self, block: u32) -> Arrival {
+    /// All bytes of block number `block` were filled in by `conn`: hashes what is contiguous, and tells the piece's fate.
+    pub fn finish_block(&self, conn: ConnId, block: u32) -> Arrival {
         let mut guard = self.progress.lock();
         let progress = &mut *guard;
         let at = block as usize;
@@ -163,6 +161,8 @@ impl Fetching {
         }
         progress.arrived[at] = true;
         progress.missing -= 1;
+        let begins = block.saturating_mul(BLOCK);
+        progress.contributed(conn, self.size.saturating_sub(begins).min(BLOCK));
         progress.advance(self.size);
         if progress.missing > 0 {
             return Arrival::More;
@@ -188,6 +188,13 @@ impl Fetching {
 }
 
 impl Progress {
+    fn contributed(&mut self, conn: ConnId, bytes: u32) {
+        match self.contributors.iter_mut().find(|one| one.conn == conn) {
+            Some(one) => one.bytes += bytes,
+            None => self.contributors.push(Contributor { conn, bytes }),
+        }
+    }
+
     /// Hashes the blocks that have become contiguous.
     fn advance(&mut self, size: u32) {
         let (Some(buffer), Some(verifier)) = (&self.buffer, &mut self.verifier) else {

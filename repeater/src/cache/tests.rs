@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sha1::{Digest, Sha1};
-use swarm_core::io::ConnId;
+use swarm_core::io::{ConnId, Contributor};
 
 use super::*;
 
@@ -60,6 +60,14 @@ fn hash(piece: u32) -> PieceHash {
     PieceHash::Sha1(Sha1::digest(content(piece)).into())
 }
 
+/// This connection brought all of a piece.
+fn whole(conn: u64) -> Contributor {
+    Contributor {
+        conn: ConnId(conn),
+        bytes: PIECE,
+    }
+}
+
 fn key(piece: u32) -> Key {
     (SwarmId(0), piece)
 }
@@ -99,7 +107,7 @@ impl Rig {
                 .fill(ConnId(1), range, copy)
                 .expect("wanted")
                 .expect("no error");
-            match fetching.finish_block(block) {
+            match fetching.finish_block(ConnId(1), block) {
                 Arrival::More => {}
                 Arrival::Redundant => panic!("new block"),
                 Arrival::Complete(complete) => return self.cache.checked(complete),
@@ -169,7 +177,7 @@ fn a_piece_is_held_served_and_released_with_its_last_clone() {
             7,
             PieceFact::Checked {
                 ok: true,
-                contributors: vec![ConnId(1)]
+                contributors: vec![whole(1)]
             }
         )]
     );
@@ -202,7 +210,7 @@ fn b7_a_piece_of_wrong_bytes_is_never_held() {
     assert_eq!(rig.read(3, 0, BLOCK), None);
     let bad = PieceFact::Checked {
         ok: false,
-        contributors: vec![ConnId(1)],
+        contributors: vec![whole(1)],
     };
     assert_eq!(rig.facts(), [(3, bad), (3, PieceFact::Released)]);
     assert_eq!(rig.cache.usage().memory_bytes, 0);
@@ -221,7 +229,10 @@ fn an_abandoned_fetch_gives_its_permit_back_and_takes_no_more_bytes() {
             .fill(ConnId(2), 0..BLOCK, |_| Ok::<_, ()>(0))
             .is_none()
     );
-    assert!(matches!(fetching.finish_block(0), Arrival::Redundant));
+    assert!(matches!(
+        fetching.finish_block(ConnId(2), 0),
+        Arrival::Redundant
+    ));
     assert!(matches!(rig.begin(2), Begin::Ready(_)));
 }
 

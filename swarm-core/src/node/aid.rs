@@ -19,10 +19,11 @@ use crate::node::Node;
 use crate::node::errands::HelpKey;
 use crate::policy::delivery::Introductions;
 use crate::policy::friend_dial::FriendDials;
+use crate::policy::help;
 use crate::policy::pool::{NetworkTag, Pool};
 use crate::policy::tit_for_tat::{Nearness, Standing};
 use crate::time::Timestamp;
-use asking::{Asked, Need};
+use asking::{Asked, Need, Stage};
 use core::time::Duration;
 use helping::Help;
 use std::collections::{BTreeMap, BTreeSet};
@@ -219,6 +220,11 @@ impl Node {
                 network,
                 endpoint,
             } => {
+                // It may be another than it was: what failed before says little.
+                for (fails, next) in friend.retry.values_mut() {
+                    *fails = 0;
+                    *next = (*next).min(now + help::retry(1));
+                }
                 friend.online = Some(Presence {
                     smaller,
                     ip,
@@ -230,11 +236,15 @@ impl Node {
             FriendFact::Synced { given, received } => {
                 let standing = &mut friend.standing;
                 let signed = given.saturating_sub(standing.given);
-                standing.received = standing.received.max(received);
+                // What was signed when the last session ended is not owed a second time.
+                let known = received.saturating_sub(standing.received);
+                standing.received += known;
+                friend.unsigned = friend.unsigned.saturating_sub(known);
                 if let Some(online) = friend.online.as_mut() {
                     online.synced = true;
                 }
                 self.signed_for(id, signed, None);
+                self.ask_whether_known(id);
             }
             FriendFact::Reached(addr) => {
                 let online = friend.online.as_mut();
@@ -308,7 +318,9 @@ impl Node {
         if self.aid.helps.contains_key(&key) {
             self.taken_back(key, pieces);
         } else if self.aid.asked.contains_key(&key) {
-            self.given_up(key, pieces);
+            if !pieces.is_empty() {
+                self.given_up(key, pieces);
+            }
         } else {
             self.out_of_turn(key);
         }
@@ -344,6 +356,20 @@ impl Node {
                 why: StopReason::UnknownId,
             },
         );
+    }
+
+    /// A session stands: a helper that has died since the last one has forgotten what we asked of it, and would say nothing.
+    /// Nothing is released, and it answers if it knows no such help.
+    //= spec/friends.md#help-goes-on
+    fn ask_whether_known(&mut self, friend: FriendId) {
+        let runs =
+            |(key, asked): &(&HelpKey, &Asked)| key.0 == friend && asked.stage != Stage::Waiting;
+        let running = self.aid.asked.iter().filter(runs);
+        let ids: Vec<HelpId> = running.map(|(key, _)| key.1).collect();
+        for id in ids {
+            let pieces = Vec::new();
+            self.send(friend, HelpMessage::Release { id, pieces });
+        }
     }
 
     /// Everything with this friend ends.

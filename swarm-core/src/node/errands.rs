@@ -136,6 +136,12 @@ impl Swarm {
         self.aid.lent.iter().find_map(fits)
     }
 
+    /// Blocks of this piece are asked for, or had, of this friend's slave, to be handed on.
+    pub(crate) fn relays(&self, friend: FriendId, piece: u32) -> bool {
+        let active = self.active.get(&piece);
+        active.is_some_and(|active| active.relays.values().any(|from| *from == friend))
+    }
+
     /// The piece is lent to another than whom this connection belongs to.
     pub(crate) fn lent_elsewhere(&self, conn: ConnId, piece: u32) -> bool {
         let lender = self.aid.lent.get(&piece);

@@ -199,6 +199,7 @@ impl Swarm {
             since: desk.now,
             uncovered: Vec::from([everything]),
             leases: Vec::new(),
+            relays: BTreeMap::new(),
             got: 0,
             expected,
             announce,

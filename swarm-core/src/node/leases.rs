@@ -70,6 +70,10 @@ impl Swarm {
         };
         let place = |block: u32| (u64::from(block) * u64::from(BLOCK)).min(active.size);
         let bytes = place(blocks.end) - place(blocks.start);
+        let link = self.aid.links.get(&conn);
+        if let Some(friend) = link.filter(|friend| self.aid.lent.get(&piece) == Some(*friend)) {
+            active.relays.insert(conn, *friend);
+        }
         peer.outstanding += bytes;
         if let Some(lease) = peer.leases.get_mut(&piece) {
             lease.blocks.end = blocks.end;

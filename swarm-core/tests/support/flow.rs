@@ -130,8 +130,11 @@ impl Sim {
             };
             let new = part.min(buffer.missing);
             buffer.missing -= new;
-            if !buffer.contributors.contains(&conn) {
-                buffer.contributors.push(conn);
+            let gave = u32::try_from(new).expect("small");
+            let before = buffer.contributors.iter_mut().find(|one| one.conn == conn);
+            match before {
+                Some(one) => one.bytes += gave,
+                None => buffer.contributors.push(Contributor { conn, bytes: gave }),
             }
             self.down += part;
             let redundant = u32::try_from(part - new).expect("small");

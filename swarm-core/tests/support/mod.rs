@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use swarm_core::io::{
-    Batch, CloseReason, ConnFact, ConnId, Extended, Fetch, Geometry, Hold, Input, Limits,
-    MasterFact, MasterId, Note, Order, Origin, Output, PieceFact, Role, Shown, SwarmFact, SwarmId,
+    Batch, CloseReason, ConnFact, ConnId, Contributor, Extended, Fetch, Geometry, Hold, Input,
+    Limits, MasterFact, MasterId, Note, Order, Origin, Output, PieceFact, Role, Shown, SwarmFact,
+    SwarmId,
 };
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -84,7 +85,7 @@ struct Buffer {
     missing: u64,
     held: bool,
     announce: Vec<ConnId>,
-    contributors: Vec<ConnId>,
+    contributors: Vec<Contributor>,
 }
 
 pub struct Sim {

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use bt_wire::layout::BLOCK;
 use core::ops::Range;
-use swarm_core::io::ConnId;
+use swarm_core::io::{ConnId, Contributor};
 
 /// A piece in the cache.
 #[derive(Debug)]
 pub(crate) struct Slot {
     permit: u64,
+    size: u32,
     pub(crate) held: bool,
     here: Vec<bool>,
     missing: u32,
     poisoned: bool,
-    contributors: Vec<ConnId>,
+    contributors: Vec<Contributor>,
     announce: Vec<ConnId>,
 }
 
@@ -24,7 +25,7 @@ pub(crate) enum Arrival {
     More,
     Redundant,
     /// The last one: whether the hash is right, who gave, and who hears of it at once.
-    Complete(bool, Vec<ConnId>, Vec<ConnId>),
+    Complete(bool, Vec<Contributor>, Vec<ConnId>),
 }
 
 /// All pieces of one repeater, by swarm and piece.
@@ -67,6 +68,7 @@ impl Cache {
                 key,
                 Slot {
                     permit,
+                    size,
                     held: false,
                     here: vec![false; count as usize],
                     missing: count,
@@ -110,8 +112,10 @@ impl Cache {
         *here = true;
         slot.missing -= 1;
         slot.poisoned |= poison;
-        if !slot.contributors.contains(&from) {
-            slot.contributors.push(from);
+        let bytes = slot.size.saturating_sub(block * BLOCK).min(BLOCK);
+        match slot.contributors.iter_mut().find(|one| one.conn == from) {
+            Some(one) => one.bytes += bytes,
+            None => slot.contributors.push(Contributor { conn: from, bytes }),
         }
         if slot.missing > 0 {
             return Arrival::More;
@@ -147,14 +151,18 @@ mod tests {
         let (size, permit) = (BLOCK, u64::from(BLOCK));
         let mut begin = |piece| cache.begin((0, piece), size, permit, 0..1, &[]).is_some();
         assert_eq!([begin(0), begin(1), begin(2)], [true, true, false]);
-        let whole = Arrival::Complete(true, vec![ConnId(1)], vec![]);
+        let by = |conn| Contributor {
+            conn: ConnId(conn),
+            bytes: BLOCK,
+        };
+        let whole = Arrival::Complete(true, vec![by(1)], vec![]);
         assert_eq!(cache.arrived((0, 0), 0, ConnId(1), false), whole);
         assert_eq!(
             cache.arrived((0, 0), 0, ConnId(1), false),
             Arrival::Redundant
         );
         assert!(cache.holds((0, 0)) && !cache.holds((0, 1)));
-        let wrong = Arrival::Complete(false, vec![ConnId(2)], vec![]);
+        let wrong = Arrival::Complete(false, vec![by(2)], vec![]);
         assert_eq!(cache.arrived((0, 1), 0, ConnId(2), true), wrong);
         assert_eq!((cache.used, cache.peak), (permit, 2 * permit));
     }

@@ -1,7 +1,9 @@
 //! The driver: inputs to the node, its outputs carried out, as the daemon does it.
 
 use swarm_core::bucket::Class;
-use swarm_core::io::{ConnFact, ConnId, Fetch, Input, LeaseEnd, Order, Output, PieceFact, Role};
+use swarm_core::io::{
+    ConnFact, ConnId, Contributor, Fetch, Input, LeaseEnd, Order, Output, PieceFact, Role,
+};
 
 use super::{Repeater, node_at, swarm_id};
 use crate::events::{Event, Time};
@@ -196,7 +198,7 @@ impl World {
         node: u32,
         key: (u32, u32),
         ok: bool,
-        contributors: Vec<ConnId>,
+        contributors: Vec<Contributor>,
         announce: &[ConnId],
     ) {
         let now = self.timestamp();

@@ -290,7 +290,8 @@ impl Pair {
             self.look_on()?;
             let moved = |n: usize| Ok::<_, anyhow::Error>(self.sides[n].row()?.sums != before[n]);
             Ok((moved(0)? && moved(1)?).then_some(()))
-        })?;
+        })
+        .with_context(|| self.stands(before))?;
         self.tally.exchanging += 1;
         if self.random.below(2) == 0 {
             thread::sleep(Duration::from_millis(self.random.below(2_000)));
@@ -305,6 +306,18 @@ impl Pair {
         }
         thread::sleep(Duration::from_micros(self.random.below(4_000)));
         Ok(())
+    }
+
+    /// What a stalled exchange looks like from both sides.
+    fn stands(&self, before: [Sums; 2]) -> String {
+        let of = |(side, before): (&Side, Sums)| {
+            let aid = side.slave.get("/api/v1/aid");
+            let aid = aid.map_or_else(|e| e.to_string(), |aid| aid.to_string());
+            let (home, row) = (side.slave.address(), side.row());
+            format!("{home}: from {before:?} to {row:?}; {aid}")
+        };
+        let both: Vec<String> = self.sides.iter().zip(before).map(of).collect();
+        both.join("\n")
     }
 
     /// What both show now may never fall again; and a master that has nearly all begins anew.

@@ -190,7 +190,7 @@ impl Conn {
             .down
             .fetch_add(block.at.length.into(), Ordering::Relaxed);
         let Some(fetching) = block.into else { return };
-        match fetching.finish_block(block.at.begin / bt_wire::layout::BLOCK) {
+        match fetching.finish_block(self.id, block.at.begin / bt_wire::layout::BLOCK) {
             Arrival::More => {}
             Arrival::Redundant => metrics::counter!("btslave_blocks_late_total").increment(1),
             Arrival::Complete(complete) => self.complete(complete, Instant::now()),

@@ -368,11 +368,10 @@ impl Node {
             swarm.unlend(key.0, asked.loan.pieces());
         }
         if let Some(friend) = self.aid.friends.get_mut(&key.0) {
-            let fails = friend
-                .retry
-                .get(&asked.swarm)
-                .map_or(0, |(fails, _)| *fails);
-            let fails = if failed { fails + 1 } else { 0 };
+            let brought = asked.credit.credited() > 0;
+            let before = friend.retry.get(&asked.swarm).filter(|_| !brought);
+            let before = before.map_or(0, |(fails, _)| *fails);
+            let fails = if failed { before + 1 } else { 0 };
             friend
                 .retry
                 .insert(asked.swarm, (fails, now + help::retry(fails.max(1))));

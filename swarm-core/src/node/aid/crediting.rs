@@ -1,11 +1,13 @@
 //! What a helper is credited with, and when we sign for it. The rule is in [`crate::policy::witness`].
 
 use crate::io::friends::{
-    FriendDefence, FriendId, FriendsNote, FriendsOutput, HelpMessage, MasterPeer, WitnessKind,
+    FriendDefence, FriendId, FriendsNote, FriendsOutput, HelpId, HelpMessage, MasterPeer,
+    WitnessKind,
 };
-use crate::io::{ConnId, MasterId, SwarmId};
+use crate::io::{Contributor, MasterId, SwarmId};
 use crate::node::Node;
-use crate::node::aid::Aid;
+use crate::node::aid::asking::Asked;
+use crate::node::aid::{Aid, Friend};
 use crate::node::errands::HelpKey;
 use crate::policy::help;
 use crate::policy::witness::{self, Evidence};
@@ -26,7 +28,7 @@ pub(super) struct Credit {
     there: u64,
     /// What the master's RPC showed to come from the helper.
     seen: u64,
-    /// Pieces that we had from the helper ourselves.
+    /// Blocks that we had from the helper ourselves, in pieces whose hash was right.
     relayed: u64,
     relayed_pieces: BTreeSet<u32>,
     /// That it relays was noted.
@@ -101,27 +103,70 @@ impl Credit {
     }
 }
 
-impl Aid {
-    /// A piece that we had from one friend alone passed its hash: relayed.
-    pub(in crate::node) fn relayed(&mut self, swarm: &Swarm, piece: u32, from: &[ConnId]) {
-        let Some(lender) = swarm.aid.lent.get(&piece) else {
-            return;
-        };
-        let alone = from
-            .iter()
-            .all(|conn| swarm.aid.links.get(conn) == Some(lender));
-        let Some(layout) = swarm.layout.filter(|_| alone && !from.is_empty()) else {
-            return;
-        };
-        let lent = |(key, asked): &(&HelpKey, &mut super::asking::Asked)| {
-            key.0 == *lender && asked.swarm == swarm.id && asked.loan.reserved.contains(&piece)
-        };
-        if let Some((_, asked)) = self.asked.iter_mut().find(lent)
-            && asked.credit.relayed_pieces.insert(piece)
-        {
-            asked.credit.relayed += u64::from(layout.piece_size(piece));
-            asked.arrived = true;
+impl Friend {
+    /// We owe it so much more, for this help.
+    fn owe(&mut self, now: Timestamp, bytes: u64, help: Option<HelpId>) {
+        if self.unsigned == 0 {
+            self.unsigned_for = help;
+            self.unsigned_since = now;
         }
+        self.unsigned = self.unsigned.saturating_add(bytes);
+    }
+}
+
+impl Aid {
+    /// A piece passed its hash: blocks of it that we asked a helper for count as relayed, each for who brought it. It does
+    /// not matter whether the master got the piece from elsewhere meanwhile, nor whether the help still runs.
+    //= spec/friends.md#credit-relayed
+    pub(in crate::node) fn relayed(
+        &mut self,
+        now: Timestamp,
+        swarm: &Swarm,
+        piece: u32,
+        from: &[Contributor],
+    ) {
+        let size = swarm
+            .layout
+            .map_or(0, |layout| layout.piece_size(piece).into());
+        let mut brought: BTreeMap<FriendId, u64> = BTreeMap::new();
+        for giver in from.iter().filter(|giver| giver.bytes > 0) {
+            if let Some(friend) = self.relayer(swarm, piece, giver) {
+                *brought.entry(friend).or_default() += u64::from(giver.bytes);
+            }
+        }
+        for (id, bytes) in brought {
+            let theirs =
+                |(key, asked): &(&HelpKey, &mut Asked)| (key.0, asked.swarm) == (id, swarm.id);
+            if let Some((_, asked)) = self.asked.iter_mut().find(theirs) {
+                if asked.credit.relayed_pieces.insert(piece) {
+                    asked.credit.relayed += bytes;
+                    asked.arrived = true;
+                    // Once: not for having come to the master as well.
+                    if asked.loan.came.remove(&piece) {
+                        asked.credit.there = asked.credit.there.saturating_sub(size);
+                    }
+                }
+            } else if let Some(friend) = self.friends.get_mut(&id) {
+                friend.owe(now, bytes, None);
+            }
+        }
+    }
+
+    /// The friend that brought this to be handed on, if it did: it was lent the piece when it was asked for the blocks, or
+    /// before that, unless it was taken back long ago.
+    fn relayer(&self, swarm: &Swarm, piece: u32, giver: &Contributor) -> Option<FriendId> {
+        let asked_for = || {
+            let active = swarm.active.get(&piece)?;
+            active.relays.get(&giver.conn).copied()
+        };
+        let reserved_once = || {
+            let friend = *swarm.aid.links.get(&giver.conn)?;
+            let theirs =
+                |(key, asked): &(&HelpKey, &Asked)| (key.0, asked.swarm) == (friend, swarm.id);
+            let (_, asked) = self.asked.iter().find(theirs)?;
+            asked.loan.answers_for(piece).then_some(friend)
+        };
+        asked_for().or_else(reserved_once)
     }
 
     /// Whose this peer of a master's is: an endpoint where we completed a session, or an address that a session comes
@@ -215,8 +260,11 @@ impl Node {
             loan.lapsed.remove(piece);
             loan.held.remove(piece);
             loan.gained(size);
-            if !asked.credit.relayed_pieces.contains(piece) {
+            // What comes to us of it is credited as relayed, once.
+            let relays = swarm.relays(key.0, *piece);
+            if !relays && !asked.credit.relayed_pieces.contains(piece) {
                 asked.credit.there += size;
+                loan.came.insert(*piece);
             }
         }
         if !came.is_empty() {
@@ -236,11 +284,7 @@ impl Node {
             self.desk.friends_note(note);
         }
         if let Some(friend) = self.aid.friends.get_mut(&key.0) {
-            if friend.unsigned == 0 {
-                friend.unsigned_for = Some(key.1);
-                friend.unsigned_since = now;
-            }
-            friend.unsigned = friend.unsigned.saturating_add(fresh);
+            friend.owe(now, fresh, Some(key.1));
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Loan {
     pub(super) held: BTreeSet<u32>,
     /// Taken back; creditable until then, if the helper says it held them.
     pub(super) lapsed: BTreeMap<u32, Timestamp>,
+    /// With the master by now, and credited as brought there.
+    pub(super) came: BTreeSet<u32>,
     pub(super) progress: Timestamp,
     failures: u32,
     /// It held a piece once.
@@ -81,6 +83,11 @@ impl Loan {
         } else {
             self.offered
         }
+    }
+
+    /// This piece's blocks are the helper's to bring to us: reserved once, and not taken back for long.
+    pub(super) fn answers_for(&self, piece: u32) -> bool {
+        self.came.contains(&piece) || self.lapsed.contains_key(&piece)
     }
 
     /// Takes a piece back; it stays creditable for a while.

@@ -273,6 +273,7 @@ impl World {
         self.connect(j, b, torrent, Far::Slave(i, a), back, true);
         for (own, conn, other) in [(i, a, j), (j, b, i)] {
             self.push(own, conn, ConnFact::HaveNone);
+            self.slaves[own].links.insert(conn, other);
             let linked = FriendFact::Linked(conn);
             self.mail(2.0 * DELAY, own, other, linked);
         }

@@ -2,7 +2,7 @@
 //! themselves.
 
 use super::{Conduct, Far, PIECE, World};
-use swarm_core::io::{ConnFact, ConnId, Input, PieceFact};
+use swarm_core::io::{ConnFact, ConnId, Contributor, Input, PieceFact};
 
 impl World {
     pub fn flow(&mut self) {
@@ -55,7 +55,7 @@ impl World {
             };
             let new = part.min(buffer.missing);
             buffer.missing -= new;
-            buffer.from.insert(id);
+            *buffer.from.entry(id).or_default() += new;
             facts.push(ConnFact::Received {
                 piece,
                 bytes: u32::try_from(new).expect("small"),
@@ -236,12 +236,25 @@ impl World {
             .collect();
         for (torrent, piece) in whole {
             let slave = &mut self.slaves[i];
+            let ok = !slave.spoiled.remove(&piece);
             let buffer = slave.cache.get_mut(&(torrent, piece)).expect("there");
-            buffer.held = true;
+            buffer.held = ok;
             let announce = buffer.announce.clone();
-            let contributors = buffer.from.iter().copied().collect();
-            for id in announce {
-                let Some(conn) = slave.conns.get_mut(&id) else {
+            let from = buffer.from.iter().map(|(conn, bytes)| Contributor {
+                conn: *conn,
+                bytes: u32::try_from(*bytes).expect("small"),
+            });
+            let contributors = from.collect();
+            for (conn, bytes) in buffer.from.clone().into_iter().filter(|_| ok) {
+                if let Some(other) = slave.links.get(&conn) {
+                    *slave.handed.entry(*other).or_default() += bytes;
+                }
+            }
+            if !ok {
+                slave.cache.remove(&(torrent, piece));
+            }
+            for id in announce.into_iter().filter(|_| ok) {
+                let Some(conn) = self.slaves[i].conns.get_mut(&id) else {
                     continue;
                 };
                 conn.told.insert(piece);
@@ -250,14 +263,14 @@ impl World {
                     break;
                 }
             }
-            let fact = PieceFact::Checked {
-                ok: true,
-                contributors,
-            };
+            let mut facts = vec![PieceFact::Checked { ok, contributors }];
+            if !ok {
+                facts.push(PieceFact::Released);
+            }
             self.flushed(i);
-            self.slaves[i]
-                .inbox
-                .push(Input::Piece(torrent, piece, fact));
+            let facts = facts.into_iter();
+            let inputs = facts.map(|fact| Input::Piece(torrent, piece, fact));
+            self.slaves[i].inbox.extend(inputs);
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod carry;
 mod flow;
+mod restarting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -109,7 +110,8 @@ pub struct Buffer {
     pub missing: u64,
     pub held: bool,
     pub announce: Vec<ConnId>,
-    pub from: BTreeSet<ConnId>,
+    /// Bytes that each brought.
+    pub from: BTreeMap<ConnId, u64>,
 }
 
 pub struct Slave {
@@ -122,6 +124,12 @@ pub struct Slave {
     pub notes: Vec<(f64, FriendsNote)>,
     /// Payload bytes to the masters of others, or to their slaves that relay.
     pub gave: BTreeMap<usize, u64>,
+    /// Bytes that slaves of others brought for our master, in pieces that passed their hash.
+    pub handed: BTreeMap<usize, u64>,
+    /// Whose slave a connection leads to, those that are gone too.
+    pub links: BTreeMap<ConnId, usize>,
+    /// Pieces whose next check fails.
+    pub spoiled: BTreeSet<u32>,
     /// Largest totals that it signed for others, and that reached them.
     pub signed: BTreeMap<usize, u64>,
     /// What they had signed for it before this run.
@@ -147,6 +155,7 @@ pub struct World {
     pub t: f64,
     pub dt: f64,
     pub meeting: Meeting,
+    pub limits: FriendsLimits,
     pub slaves: Vec<Slave>,
     pub masters: Vec<Option<Master>>,
     pub mail: Vec<(f64, usize, Input)>,
@@ -206,6 +215,7 @@ impl World {
             t: 0.0,
             dt: 0.05,
             meeting,
+            limits,
             slaves,
             masters,
             mail: Vec::new(),
@@ -419,7 +429,7 @@ impl Slave {
 
 pub const CACHE: u64 = 64 * MIB;
 
-fn network(ip: IpAddr) -> NetworkTag {
+pub fn network(ip: IpAddr) -> NetworkTag {
     match ip {
         IpAddr::V4(v4) => NetworkTag(u64::from(u32::from(v4) >> 8)),
         IpAddr::V6(v6) => NetworkTag((u128::from(v6) >> 72) as u64),
@@ -447,6 +457,9 @@ fn slave(plan: Plan, limits: &FriendsLimits, seed: u64) -> Slave {
         inbox: Vec::new(),
         notes: Vec::new(),
         gave: BTreeMap::new(),
+        handed: BTreeMap::new(),
+        links: BTreeMap::new(),
+        spoiled: BTreeSet::new(),
         signed: BTreeMap::new(),
         began_with: BTreeMap::new(),
         helped: BTreeMap::new(),
