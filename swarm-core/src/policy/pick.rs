@@ -10,8 +10,8 @@ const AHEAD_S: f64 = 0.5;
 /// what was its own then waits half done for another that has it. (Plan *slaves*, one slave on a line of 40 KiB/s: of 27 MiB
 /// fetched in leases of two whole pieces each 15.5 became pieces.)
 const SOON_S: u64 = 4;
-/// Bytes leased ahead to a peer whose rate is not known yet.
-const START: u64 = 1 << 20;
+/// Bytes leased to a peer whose rate is not known yet: it may bring them in a moment, or hold them up for a minute.
+const START: u64 = 1 << 18;
 /// Most blocks in a bite when a piece is too large for one slow peer: 1 MiB.
 const BITE: u32 = (1 << 20) / BLOCK;
 /// A whole large piece is one peer's when it brings it within so many seconds.
@@ -39,7 +39,7 @@ pub fn rarest_first(holders: u32, lot: u64) -> (u32, u64) {
 #[must_use]
 pub fn master_depth(rate: u64, piece: u64) -> u64 {
     if rate == 0 {
-        return START.max(2 * piece);
+        return START;
     }
     let ahead = (rate as f64 * AHEAD_S) as u64;
     let soon = rate
@@ -97,7 +97,6 @@ mod tests {
     #[test]
     fn the_pipe_is_as_deep_as_the_peer_is_fast() {
         assert_eq!(master_depth(0, 16_384), START);
-        assert_eq!(master_depth(0, 1 << 20), 2 << 20);
         assert_eq!(master_depth(4 << 10, 1 << 18), 65_536);
         assert_eq!(master_depth(64 << 10, 1 << 20), 256 << 10);
         assert_eq!(master_depth(1 << 20, 1 << 18), 512 << 10);
