@@ -73,6 +73,27 @@ struct Presence {
 }
 
 impl Friend {
+    /// It may be another than it was: what failed before says little.
+    fn forgets_failures(&mut self, now: Timestamp) {
+        for (fails, next) in self.retry.values_mut() {
+            *fails = 0;
+            *next = (*next).min(now + help::retry(1));
+        }
+    }
+
+    /// Both sides know what is signed; returned is what they signed for that we did not know.
+    fn synced_at(&mut self, given: u64, received: u64) -> u64 {
+        let signed = given.saturating_sub(self.standing.given);
+        // What was signed when the last session ended is not owed a second time.
+        let known = received.saturating_sub(self.standing.received);
+        self.standing.received += known;
+        self.unsigned = self.unsigned.saturating_sub(known);
+        if let Some(online) = self.online.as_mut() {
+            online.synced = true;
+        }
+        signed
+    }
+
     fn new(nearness: Nearness, standing: Standing) -> Self {
         Self {
             nearness,
@@ -220,11 +241,7 @@ impl Node {
                 network,
                 endpoint,
             } => {
-                // It may be another than it was: what failed before says little.
-                for (fails, next) in friend.retry.values_mut() {
-                    *fails = 0;
-                    *next = (*next).min(now + help::retry(1));
-                }
+                friend.forgets_failures(now);
                 friend.online = Some(Presence {
                     smaller,
                     ip,
@@ -234,15 +251,7 @@ impl Node {
                 });
             }
             FriendFact::Synced { given, received } => {
-                let standing = &mut friend.standing;
-                let signed = given.saturating_sub(standing.given);
-                // What was signed when the last session ended is not owed a second time.
-                let known = received.saturating_sub(standing.received);
-                standing.received += known;
-                friend.unsigned = friend.unsigned.saturating_sub(known);
-                if let Some(online) = friend.online.as_mut() {
-                    online.synced = true;
-                }
+                let signed = friend.synced_at(given, received);
                 self.signed_for(id, signed, None);
                 self.ask_whether_known(id);
             }

@@ -10,8 +10,8 @@ use swarm_core::io::friends::{
     FriendsNote, FriendsOutput, HelpId, HelpMessage, RpcPowers, WitnessKind,
 };
 use swarm_core::io::{
-    ConnFact, ConnId, Fetch, Geometry, Hold, Input, Limits, MasterFact, MasterId, Note, Order,
-    Origin, Output, PieceFact, SwarmFact, SwarmId,
+    ConnFact, ConnId, Contributor, Fetch, Geometry, Hold, Input, Limits, MasterFact, MasterId,
+    Note, Order, Origin, Output, PieceFact, SwarmFact, SwarmId,
 };
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -160,7 +160,7 @@ impl Desk {
             }
             let checked = PieceFact::Checked {
                 ok: true,
-                contributors: vec![conn],
+                contributors: vec![Contributor { conn, bytes }],
             };
             self.follows.push_back(Input::Piece(SWARM, piece, checked));
         }
