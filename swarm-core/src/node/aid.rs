@@ -104,6 +104,21 @@ impl Friend {
         }
     }
 
+    /// A session begins. It may be another than it was: what failed before says little.
+    fn begin_anew(&mut self, now: Timestamp) {
+        for (fails, next) in self.retry.values_mut() {
+            *fails = 0;
+            *next = (*next).min(now + help::retry(1));
+        }
+    }
+
+    /// What was signed when the last session ended is not owed a second time.
+    fn learn_signed(&mut self, received: u64) {
+        let known = received.saturating_sub(self.standing.received);
+        self.standing.received += known;
+        self.unsigned = self.unsigned.saturating_sub(known);
+    }
+
     /// Its session ended too long ago for its helps to go on.
     fn lost(&self, now: Timestamp) -> bool {
         self.online.is_none() && now.since(self.gone) >= RECONNECT
@@ -220,11 +235,7 @@ impl Node {
                 network,
                 endpoint,
             } => {
-                // It may be another than it was: what failed before says little.
-                for (fails, next) in friend.retry.values_mut() {
-                    *fails = 0;
-                    *next = (*next).min(now + help::retry(1));
-                }
+                friend.begin_anew(now);
                 friend.online = Some(Presence {
                     smaller,
                     ip,
@@ -234,12 +245,8 @@ impl Node {
                 });
             }
             FriendFact::Synced { given, received } => {
-                let standing = &mut friend.standing;
-                let signed = given.saturating_sub(standing.given);
-                // What was signed when the last session ended is not owed a second time.
-                let known = received.saturating_sub(standing.received);
-                standing.received += known;
-                friend.unsigned = friend.unsigned.saturating_sub(known);
+                let signed = given.saturating_sub(friend.standing.given);
+                friend.learn_signed(received);
                 if let Some(online) = friend.online.as_mut() {
                     online.synced = true;
                 }
