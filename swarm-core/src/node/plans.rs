@@ -68,10 +68,11 @@ impl Swarm {
     }
 
     fn plan_facts(&self, desk: &Desk, piece: u32, wait: f64) -> PlanFacts {
+        let scraped = self.scrape.and_then(|(_, incomplete, _)| incomplete);
         PlanFacts {
             piece: self.avail.facts(piece),
             downloaders: self.avail.downloaders,
-            proven: self.account.given > 0,
+            proven: self.account.given > 0 || piece_yield::few(self.avail.downloaders, scraped),
             scarce: piece_yield::scarce(desk.params.limits.cache, self.permit()),
             wait,
         }

@@ -47,7 +47,7 @@ pub struct PlanFacts {
     pub piece: YieldFacts,
     /// Downloaders in all.
     pub downloaders: u32,
-    /// The swarm has taken something from us.
+    /// The swarm has taken something from us, or has [few] downloaders.
     pub proven: bool,
     /// The cache holds few pieces of this length.
     pub scarce: bool,
@@ -82,17 +82,24 @@ pub fn scarce(cache: u64, piece: u64) -> bool {
     cache / piece.max(1) < FEW
 }
 
+/// So few downloaders that the seed has a slot for us too, whatever we give: there a piece must bring its share from the
+/// first one on. One that one of three has too brings 0.8 copies and not 2.3, and such pieces were an eighth of what was
+/// taken (plan *three-leechers*: with one for all a ratio of 2.08, so 2.22). `connected` may be those who came so far;
+/// `scraped`: how many a tracker counts, us among them.
+#[must_use]
+pub fn few(connected: u32, scraped: Option<u32>) -> bool {
+    connected.max(scraped.map_or(0, |all| all.saturating_sub(1))) <= SLOTS
+}
+
 /// Least yield worth a fetch in a swarm of so many downloaders, in copies: never below one, for a byte taken from a
-/// swarm must come back. `proven`: it has taken something from us. Until then one will do in a large swarm, for nobody
-/// unchokes us for long who got nothing from us: what the first pieces bring is not only their copies. In a small one the
-/// seed has a slot for us, whatever the others do, and a piece that one of three has too brings 0.8 copies and not 2.3 (plan
-/// *three-leechers*: with one for all a ratio of 2.08, so 2.22).
+/// swarm must come back. `proven`: it has taken something from us, or has [few] downloaders. Until then one will do, for
+/// nobody unchokes us for long who got nothing from us: what the first pieces bring is not only their copies.
 #[must_use]
 pub fn threshold(downloaders: u32, proven: bool, scarce: bool) -> f64 {
     let (part, goal) = match (proven, scarce) {
-        (false, _) if downloaders > SLOTS => (SMALL, 1.0),
-        (_, false) => (SMALL, GOAL),
-        (_, true) => (SCARCE_SMALL, SCARCE_GOAL),
+        (false, _) => (SMALL, 1.0),
+        (true, false) => (SMALL, GOAL),
+        (true, true) => (SCARCE_SMALL, SCARCE_GOAL),
     };
     (part * f64::from(downloaders)).clamp(1.0, goal)
 }
@@ -129,6 +136,23 @@ mod tests {
         let least = threshold(8, true, true);
         assert!(of(8, 0) >= least && of(7, 1) >= least && of(6, 2) < least);
         assert!(of(6, 2) >= threshold(8, true, false));
+    }
+
+    #[test]
+    fn in_a_small_swarm_no_piece_is_begun_that_another_has_too() {
+        assert!(few(3, None) && few(4, Some(5)) && few(1, Some(4)));
+        assert!(!few(5, None) && !few(1, Some(9)) && !few(5, Some(1)));
+        let of = |lack, holders| {
+            copies(YieldFacts {
+                lack,
+                seeds: 1,
+                rivals: 1.0,
+                holders,
+            })
+        };
+        let least = threshold(3, few(3, None), false);
+        assert!(of(3, 0) >= least && of(2, 1) < least);
+        assert!(of(2, 1) >= threshold(3, false, false));
     }
 
     #[test]
