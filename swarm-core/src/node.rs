@@ -28,7 +28,6 @@ use crate::io::{
 };
 use crate::params::Params;
 use crate::peer::{Class, Meter, Peer};
-use crate::policy::dial;
 use crate::policy::evict::Purpose;
 use crate::swarm::{Stage, Swarm};
 use crate::time::Timestamp;
@@ -250,12 +249,6 @@ impl Node {
             .any(|p| p.conn != conn && !p.closing && p.peer_id == arrival.peer_id);
         if swarm.meets() && !ours {
             swarm.met(&mut self.desk, conn, arrival);
-        }
-        if twin
-            && !arrival.incoming
-            && let Some(known) = swarm.book.get_mut(&arrival.addr)
-        {
-            known.next = self.desk.now + dial::TWIN;
         }
         let refusal = if ours || twin {
             Some(Defence::DuplicatePeer)

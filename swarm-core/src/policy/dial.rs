@@ -13,8 +13,6 @@ pub const SOUGHT: usize = 60;
 pub const SEEDS_KEPT: usize = 2;
 /// A dial without an answer by then has failed.
 pub const DIAL_LOST: Duration = Duration::from_secs(90);
-/// Where somebody answered to whom we are connected already: tried again after so long.
-pub const TWIN: Duration = Duration::from_secs(60);
 /// Dial failures of an ordinary address until it is forgotten.
 pub const FORGET_AFTER: u32 = 6;
 /// A master with nothing to get is looked up so often: Transmission purges idle peers.
