@@ -81,6 +81,10 @@ async fn a_month_begins_only_when_its_book_is_durable_and_ends_all_connections()
         }
     };
     let disk = tokio::spawn(disk);
+    // Who comes before that is turned away, and the sink's script dials once.
+    while !peer.engine.allowance().is_open() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     let sink = Peer::relay(&content, b'K', 64 << 20, 64 << 20, usize::MAX, false).await;
     // It takes for a master, or it would be no demand.
     sink.engine.network.masters.lock().insert(MasterId(1));
