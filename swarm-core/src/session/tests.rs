@@ -7,8 +7,15 @@ use super::*;
 use crate::io::{CloseReason, Fetch, MasterId, Shown};
 
 mod defences;
+mod leases;
 mod model;
 mod transfer;
+
+const T0: Timestamp = Timestamp::ZERO;
+
+fn secs(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1_000)
+}
 
 /// 12 pieces of 3 blocks, the last of them short.
 fn layout() -> Layout {
