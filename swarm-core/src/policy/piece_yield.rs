@@ -108,16 +108,18 @@ pub fn threshold(downloaders: u32, proven: bool, scarce: bool) -> f64 {
 mod tests {
     use super::*;
 
+    /// Every seed is believed.
+    fn y(lack: u32, seeds: u32, holders: u32) -> f64 {
+        copies(YieldFacts {
+            lack,
+            seeds,
+            rivals: f64::from(seeds),
+            holders,
+        })
+    }
+
     #[test]
     fn rare_pieces_yield_more() {
-        let y = |lack, seeds, holders| {
-            copies(YieldFacts {
-                lack,
-                seeds,
-                rivals: f64::from(seeds),
-                holders,
-            })
-        };
         assert!(y(8, 1, 0) > y(7, 1, 1) && y(7, 1, 1) > y(4, 1, 4));
         assert!(y(8, 1, 0) > y(8, 4, 0));
     }
@@ -125,14 +127,7 @@ mod tests {
     #[test]
     fn where_the_cache_is_small_a_piece_has_to_bring_more() {
         assert!(scarce(4 << 20, 512 << 10) && !scarce(16 << 20, 512 << 10));
-        let of = |lack, holders| {
-            copies(YieldFacts {
-                lack,
-                seeds: 1,
-                rivals: 1.0,
-                holders,
-            })
-        };
+        let of = |lack, holders| y(lack, 1, holders);
         let least = threshold(8, true, true);
         assert!(of(8, 0) >= least && of(7, 1) >= least && of(6, 2) < least);
         assert!(of(6, 2) >= threshold(8, true, false));
@@ -142,14 +137,7 @@ mod tests {
     fn in_a_small_swarm_no_piece_is_begun_that_another_has_too() {
         assert!(few(3, None) && few(4, Some(5)) && few(1, Some(4)));
         assert!(!few(5, None) && !few(1, Some(9)) && !few(5, Some(1)));
-        let of = |lack, holders| {
-            copies(YieldFacts {
-                lack,
-                seeds: 1,
-                rivals: 1.0,
-                holders,
-            })
-        };
+        let of = |lack, holders| y(lack, 1, holders);
         let least = threshold(3, few(3, None), false);
         assert!(of(3, 0) >= least && of(2, 1) < least);
         assert!(of(2, 1) >= threshold(3, false, false));
@@ -177,14 +165,6 @@ mod tests {
 
     #[test]
     fn a_starving_swarm_passes_and_an_overseeded_one_does_not() {
-        let y = |lack, seeds, holders| {
-            copies(YieldFacts {
-                lack,
-                seeds,
-                rivals: f64::from(seeds),
-                holders,
-            })
-        };
         assert!(y(8, 1, 0) >= threshold(8, true, false));
         assert!(y(8, 4, 0) < threshold(8, true, false));
         assert!(y(4, 2, 0) < threshold(4, true, false) && y(4, 4, 0) < threshold(4, true, false));
