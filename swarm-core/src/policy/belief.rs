@@ -6,7 +6,7 @@
 //! that say nothing for 45 s are let go before others, and tried again ever later.
 //!
 //! A seed that was a leecher when we met it, and took a piece from us, is believed: it is busy with others, and what it
-//! serves to them nobody asks of us. (30 leechers on a line of 256 KiB/s: 5.4 given per byte taken without this, 6.3 with.)
+//! serves to them nobody asks of us.
 //!
 //! One seed is believed while any claims to be one: the pieces that nobody else has come from somewhere. So five silent
 //! liars beside a seed count, after a minute, for a third of a seed and not for five (plan *liars*: they kept us out).
