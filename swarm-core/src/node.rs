@@ -13,6 +13,7 @@ mod facts;
 mod feeding;
 mod fetching;
 mod holding;
+mod idle;
 mod joining;
 mod leases;
 mod limiting;

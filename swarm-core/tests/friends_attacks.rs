@@ -393,6 +393,11 @@ fn message() -> impl Strategy<Value = HelpMessage> {
             why: Decline::Busy
         }),
         (id(), pieces()).prop_map(|(id, pieces)| HelpMessage::Reserve { id, pieces }),
+        (id(), pieces(), pieces()).prop_map(|(id, now, next)| HelpMessage::Fetching {
+            id,
+            now,
+            next
+        }),
         (id(), pieces(), any::<u64>()).prop_map(|(id, held, bytes)| HelpMessage::Progress {
             id,
             delivered: held.clone(),

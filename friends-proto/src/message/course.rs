@@ -1,4 +1,4 @@
-//! The course of a help: reserve, progress, release, arrived, stop.
+//! The course of a help: reserve, progress, fetching, release, arrived, stop.
 
 use std::net::SocketAddr;
 
@@ -29,6 +29,17 @@ pub struct Progress {
     pub delivered: Option<PieceSet>,
     /// Bytes of payload it delivered in this help so far, by its own count.
     pub bytes: u64,
+}
+
+/// The helper tells what it is at, and what it could begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetching {
+    /// The help.
+    pub id: HelpId,
+    /// Reserved pieces that it is fetching and does not hold yet; what it said before no longer counts.
+    pub now: Option<PieceSet>,
+    /// Pieces not reserved with it that it could begin at once.
+    pub next: Option<PieceSet>,
 }
 
 /// Pieces go back: the asker takes them from the helper, or the helper gives them up.
@@ -116,9 +127,32 @@ impl Progress {
     pub(super) fn write(&self) -> Entries {
         let mut entries = vec![id_entry(self.id), ("bytes", int_item(self.bytes))];
         let sets = [("held", &self.held), ("delivered", &self.delivered)];
-        for (name, set) in sets {
-            entries.extend(set.as_ref().map(|set| (name, Item::bytes(set.encode()))));
-        }
+        entries.extend(set_entries(sets));
+        entries
+    }
+}
+
+/// Those sets that are there.
+fn set_entries(
+    sets: [(&'static str, &Option<PieceSet>); 2],
+) -> impl Iterator<Item = (&'static str, Item)> {
+    let entry =
+        |(name, set): (_, &Option<PieceSet>)| Some((name, Item::bytes(set.as_ref()?.encode())));
+    sets.into_iter().filter_map(entry)
+}
+
+impl Fetching {
+    pub(super) fn read(fields: Fields<'_>) -> Result<Self, MessageError> {
+        Ok(Self {
+            id: HelpId::read(fields)?,
+            now: PieceSet::maybe(fields, "now")?,
+            next: PieceSet::maybe(fields, "next")?,
+        })
+    }
+
+    pub(super) fn write(&self) -> Entries {
+        let mut entries = vec![id_entry(self.id)];
+        entries.extend(set_entries([("now", &self.now), ("next", &self.next)]));
         entries
     }
 }

@@ -13,7 +13,7 @@ mod terms;
 
 use bt_wire::bencode::{self, Document, Item, Limits};
 
-pub use course::{Arrived, Progress, Release, Reserve, Stop, StopReason};
+pub use course::{Arrived, Fetching, Progress, Release, Reserve, Stop, StopReason};
 pub use help::{
     AnnounceUrl, Ask, Decline, DeclineReason, MAX_HELPER_ENDPOINTS, MAX_MASTER_ENDPOINTS,
     MAX_PIECE_LENGTH, MAX_RATE, MAX_TRACKER_URL, MAX_TRACKERS, Offer,
@@ -60,6 +60,8 @@ pub enum Message {
     Reserve(Reserve),
     /// `progress`: so far am I.
     Progress(Progress),
+    /// `fetching`: I am at these, and could begin those.
+    Fetching(Fetching),
     /// `iou`: I owe you.
     Iou(NewIou),
     /// `release`: these pieces go back.
@@ -163,6 +165,7 @@ impl Message {
             b"meta-none" => Self::MetaNone(MetaNone::read(with("meta-none"))?),
             b"reserve" => Self::Reserve(Reserve::read(with("reserve"))?),
             b"progress" => Self::Progress(Progress::read(with("progress"))?),
+            b"fetching" => Self::Fetching(Fetching::read(with("fetching"))?),
             b"iou" => Self::Iou(NewIou::read(with("iou"))?),
             b"release" => Self::Release(Release::read(with("release"))?),
             b"arrived" => Self::Arrived(Arrived::read(with("arrived"))?),
@@ -186,6 +189,7 @@ impl Message {
             Self::MetaNone(message) => message.write(),
             Self::Reserve(message) => message.write(),
             Self::Progress(message) => message.write(),
+            Self::Fetching(message) => message.write(),
             Self::Iou(message) => message.write(),
             Self::Release(message) => message.write(),
             Self::Arrived(message) => message.write(),
@@ -210,6 +214,7 @@ impl Message {
             Self::MetaNone(_) => "meta-none",
             Self::Reserve(_) => "reserve",
             Self::Progress(_) => "progress",
+            Self::Fetching(_) => "fetching",
             Self::Iou(_) => "iou",
             Self::Release(_) => "release",
             Self::Arrived(_) => "arrived",

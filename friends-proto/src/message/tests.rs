@@ -122,6 +122,11 @@ fn progress() -> impl Strategy<Value = Message> {
     })
 }
 
+fn fetching() -> impl Strategy<Value = Message> {
+    let sets = (prop::option::of(pieces()), prop::option::of(pieces()));
+    (id(), sets).prop_map(|(id, (now, next))| Message::Fetching(Fetching { id, now, next }))
+}
+
 fn short() -> impl Strategy<Value = Message> {
     use {ByeReason as B, DeclineReason as D, StopReason as S};
     let declines = [
@@ -174,6 +179,7 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         offer(),
         meta(),
         progress(),
+        fetching(),
         (signed_iou(), prop::option::of(id()))
             .prop_map(|(iou, help)| Message::Iou(NewIou { iou, help })),
         (id(), pieces()).prop_map(|(id, pieces)| Message::Reserve(Reserve { id, pieces })),
@@ -302,6 +308,11 @@ fn examples_of_pieces() -> Vec<Message> {
             delivered: Some(pieces.clone()),
             bytes: 0,
         }),
+        Message::Fetching(Fetching {
+            id,
+            now: Some(pieces.clone()),
+            next: Some(pieces.clone()),
+        }),
         Message::Iou(NewIou {
             iou,
             help: Some(id),
@@ -333,6 +344,7 @@ const OPTIONAL: &[(&str, &[&str])] = &[
     ("offer", &["at"]),
     ("iou", &["id"]),
     ("progress", &["held", "delivered"]),
+    ("fetching", &["now", "next"]),
 ];
 
 #[test]

@@ -6,8 +6,8 @@ use bt_wire::bencode::{Document, Item, Limits, Value};
 use friends_proto::identity::Signature;
 use friends_proto::message::{
     AnnounceUrl, Arrived, Ask, Bye, ByeReason, Decline, DeclineReason, DecodeError, Deliveries,
-    Hello, HelpId, IouBytes, Message, Meta, MetaAsk, MetaNone, NewIou, Offer, PieceSet, Progress,
-    Release, Reserve, Stop, StopReason, Sync, TorrentHash,
+    Fetching, Hello, HelpId, IouBytes, Message, Meta, MetaAsk, MetaNone, NewIou, Offer, PieceSet,
+    Progress, Release, Reserve, Stop, StopReason, Sync, TorrentHash,
 };
 use serde::{Deserialize, Serialize};
 
@@ -214,6 +214,7 @@ fn course() -> Vec<(&'static str, Message)> {
             bytes,
         })
     };
+    let fetching = |now, next| Message::Fetching(Fetching { id, now, next });
     let arrived = |from: &str| {
         Message::Arrived(Arrived {
             id,
@@ -247,6 +248,14 @@ fn course() -> Vec<(&'static str, Message)> {
         (
             "progress",
             progress(Some(pieces(8, &[0x80])), Some(pieces(0, &[0x80])), 262_144),
+        ),
+        (
+            "fetching, and nothing to begin",
+            fetching(Some(pieces(8, &[0x40])), None),
+        ),
+        (
+            "fetching",
+            fetching(Some(pieces(8, &[0x40])), Some(pieces(16, &[0x88]))),
         ),
         ("arrived, IPv4", arrived("198.51.100.1:40000")),
         ("arrived, IPv6", arrived("[2001:db8::7]:40000")),

@@ -1,7 +1,7 @@
 //! Between the brain's words about a help and the messages on the wire.
 
 use friends_proto::message::{
-    Arrived, Ask, Decline, DeclineReason, Deliveries, HelpId, MAX_HELPER_ENDPOINTS,
+    Arrived, Ask, Decline, DeclineReason, Deliveries, Fetching, HelpId, MAX_HELPER_ENDPOINTS,
     MAX_MASTER_ENDPOINTS, MAX_RATE, MAX_TOTAL, Message, Offer, PieceSet, Progress, Release,
     Reserve, Stop, StopReason, TorrentHash,
 };
@@ -113,6 +113,12 @@ pub(super) fn to_wire(said: brain::HelpMessage) -> Vec<Message> {
             delivered,
             bytes,
         } => progress(HelpId(id.0), held, delivered, bytes),
+        brain::HelpMessage::Fetching { id, now, next } => vec![Message::Fetching(Fetching {
+            id: HelpId(id.0),
+            // What lies beyond one set is of no use to the asker this moment.
+            now: PieceSet::cover(now).into_iter().next(),
+            next: PieceSet::cover(next).into_iter().next(),
+        })],
         brain::HelpMessage::Release { id, pieces } => {
             let nothing = pieces.is_empty().then(PieceSet::nothing);
             let sets = nothing.into_iter().chain(PieceSet::cover(pieces));
@@ -206,6 +212,11 @@ pub(super) fn from_wire(message: &Message) -> Option<brain::HelpMessage> {
             delivered: pieces(&progress.delivered),
             bytes: progress.bytes,
         },
+        Message::Fetching(fetching) => brain::HelpMessage::Fetching {
+            id: id(fetching.id),
+            now: pieces(&fetching.now),
+            next: pieces(&fetching.next),
+        },
         Message::Release(release) => brain::HelpMessage::Release {
             id: id(release.id),
             pieces: release.pieces.pieces().collect(),
@@ -246,6 +257,11 @@ mod tests {
                 delivered: vec![],
                 bytes: 9,
             },
+            brain::HelpMessage::Fetching {
+                id,
+                now: vec![0, 9],
+                next: vec![1, 32_767],
+            },
             // A question whether the help is known, and sent though nothing is in it.
             brain::HelpMessage::Release { id, pieces: vec![] },
             brain::HelpMessage::Stop {
@@ -265,9 +281,12 @@ mod tests {
                 })
                 .collect();
             match (&one, got.as_mut_slice()) {
-                (brain::HelpMessage::Stop { .. } | brain::HelpMessage::Release { .. }, [only]) => {
-                    assert_eq!(*only, one)
-                }
+                (
+                    brain::HelpMessage::Stop { .. }
+                    | brain::HelpMessage::Release { .. }
+                    | brain::HelpMessage::Fetching { .. },
+                    [only],
+                ) => assert_eq!(*only, one),
                 (brain::HelpMessage::Reserve { pieces, .. }, parts) => {
                     let all = parts.iter().flat_map(|part| {
                         let brain::HelpMessage::Reserve { pieces, .. } = part else {

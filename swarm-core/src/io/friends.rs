@@ -205,6 +205,15 @@ pub enum HelpMessage {
         /// Payload bytes that it delivered in this help, by its own count.
         bytes: u64,
     },
+    /// What the helper is at, and what it could begin.
+    Fetching {
+        /// The help.
+        id: HelpId,
+        /// Pieces that it is fetching and does not hold yet, all of them.
+        now: Vec<u32>,
+        /// Pieces not reserved with it that peers with nothing else to bring would send it at once.
+        next: Vec<u32>,
+    },
     /// Pieces go back, from either side.
     Release {
         /// The help.

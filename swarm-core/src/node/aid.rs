@@ -4,6 +4,7 @@
 mod asking;
 mod crediting;
 mod delivering;
+mod granting;
 mod helping;
 mod lending;
 mod serving;
@@ -304,6 +305,7 @@ impl Node {
                 delivered: _,
                 bytes,
             } => self.progressed((from, id), &held, bytes),
+            HelpMessage::Fetching { id, now, next } => self.fetching((from, id), now, &next),
             HelpMessage::Release { id, pieces } => self.released_by((from, id), &pieces),
             HelpMessage::Arrived { id, from: addr } => self.arrived((from, id), addr),
             HelpMessage::Stop { id, why } => self.stopped_by((from, id), why),

@@ -182,6 +182,12 @@ pub fn own_ahead(rate: u64, seconds: u64, piece: u64) -> u64 {
     rate.saturating_mul(seconds).max(piece.saturating_mul(4))
 }
 
+/// Of what an idle peer offers, so many pieces are named to the asker: others may be at the first.
+pub const NAMED_EACH: usize = 4;
+/// Pieces that an asker looks at in one word about what could be begun: what is named and not begun stays lent, and would be
+/// withheld from others.
+pub const NAMED: usize = 32;
+
 /// A helper that made no progress for so long has its reservations taken back: max(20 s, 4 × piece/rate), at most
 /// five minutes; [`FIRST`] at least until it had `begun` to hold any.
 #[must_use]

@@ -61,6 +61,7 @@ impl Desk {
             }
             brain::HelpMessage::Offer { .. }
             | brain::HelpMessage::Progress { .. }
+            | brain::HelpMessage::Fetching { .. }
             | brain::HelpMessage::Release { .. }
             | brain::HelpMessage::Arrived { .. } => {}
         }
@@ -99,6 +100,7 @@ impl Desk {
             | Message::MetaNone(_)
             | Message::Reserve(_)
             | Message::Progress(_)
+            | Message::Fetching(_)
             | Message::Iou(_)
             | Message::Release(_)
             | Message::Arrived(_)

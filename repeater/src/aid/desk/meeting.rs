@@ -220,6 +220,7 @@ impl Desk {
             | Message::Decline(_)
             | Message::Reserve(_)
             | Message::Progress(_)
+            | Message::Fetching(_)
             | Message::Release(_)
             | Message::Arrived(_)
             | Message::Stop(_) => {

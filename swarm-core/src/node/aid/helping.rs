@@ -65,6 +65,8 @@ pub(super) struct Served {
     pub(super) last_bytes: u64,
     pub(super) told_held: BTreeSet<u32>,
     pub(super) told_bytes: u64,
+    /// What was told to be under way.
+    pub(super) told_fetching: BTreeSet<u32>,
     /// When it was last told how far this help is.
     pub(super) told_at: Timestamp,
     /// Since when it has been up against the window.
@@ -362,6 +364,7 @@ impl Node {
             return;
         };
         swarm.friend_plan.built = None;
+        swarm.friend_plan.queue.clear();
         let conns: Vec<ConnId> = swarm.peers.keys().copied().collect();
         for conn in conns {
             swarm.consider_interest(&mut self.desk, conn);

@@ -24,12 +24,14 @@ pub(super) struct Loan {
     fresh: u64,
     /// The best pace so far.
     best: f64,
-    room: u64,
+    pub(super) room: u64,
     /// When it said that it is in the swarm: the ways of delivery are tried from then on.
     pub(super) begun: Option<Timestamp>,
     pub(super) reserved: BTreeSet<u32>,
     /// Of those, what the helper says it holds.
     pub(super) held: BTreeSet<u32>,
+    /// Of those, what it says it is fetching.
+    pub(super) fetching: BTreeSet<u32>,
     /// Taken back; creditable until then, if the helper says it held them.
     pub(super) lapsed: BTreeMap<u32, Timestamp>,
     /// With the master by now, and credited as brought there.
@@ -98,6 +100,14 @@ impl Loan {
 }
 
 impl Asked {
+    /// Most bytes that may stand reserved: the helper's room, or what was asked for and did not come yet.
+    pub(super) fn limit(&self) -> u64 {
+        let wanted = self.want.saturating_sub(self.loan.brought);
+        self.loan
+            .room
+            .min(wanted.next_multiple_of(self.piece.max(1)))
+    }
+
     /// What may be stolen of it: what it does not hold yet, or everything while it does not reach our master.
     fn open(&self) -> Vec<u32> {
         let loan = &self.loan;
@@ -113,17 +123,16 @@ impl Asked {
 impl Node {
     /// Reserves as much with a helper as it should have ahead.
     pub(super) fn lend(&mut self, key: HelpKey) {
-        let now = self.desk.now;
-        let runs = |asked: &&mut Asked| asked.stage == Stage::Running;
+        let runs = |asked: &&Asked| asked.stage == Stage::Running;
         let id = self.aid.asked.get(&key).map(|asked| asked.swarm);
         let here = self.aid.asked.values().filter(|a| Some(a.swarm) == id);
         let here = here.count();
         let need = id.and_then(|id| self.aid.needs.get(&id));
         let gains = need.map_or(0, Need::gains);
-        let Some(asked) = self.aid.asked.get_mut(&key).filter(runs) else {
+        let Some(asked) = self.aid.asked.get(&key).filter(runs) else {
             return;
         };
-        let Some(swarm) = self.swarms.get_mut(&asked.swarm) else {
+        let Some(swarm) = self.swarms.get(&asked.swarm) else {
             return;
         };
         // Nobody has more than its part of what the master lacks, ourselves counted: or our own line would run dry.
@@ -131,15 +140,12 @@ impl Node {
             .needy()
             .map_or(0, |(_, conn)| swarm.missing_bytes(conn));
         let part = missing.div_ceil(here as u64 + 1);
-        let loan = &mut asked.loan;
+        let loan = &asked.loan;
         let out = loan.reserved.len() as u64 * asked.piece;
         let part = part.next_multiple_of(asked.piece.max(1));
         let ahead = help::ahead(loan.room, asked.piece).min(part);
-        let wanted = asked.want.saturating_sub(loan.brought);
         // Half of what is ahead may be used up before more is said: fewer, larger messages.
-        let short = ahead
-            .min(wanted.next_multiple_of(asked.piece))
-            .saturating_sub(out);
+        let short = ahead.min(asked.limit()).saturating_sub(out);
         if short < asked.piece || (out > ahead / 2 && out > asked.piece) {
             return;
         }
@@ -153,16 +159,27 @@ impl Node {
         // What was taken from it is for others first.
         pieces.retain(|piece| !loan.lapsed.contains_key(piece));
         pieces.truncate(count);
-        pieces.sort_unstable();
-        if pieces.is_empty() {
+        self.hand(key, pieces);
+    }
+
+    /// Reserves these pieces, which nobody has, with a helper.
+    pub(super) fn hand(&mut self, key: HelpKey, mut pieces: Vec<u32>) {
+        let now = self.desk.now;
+        let Some(asked) = self.aid.asked.get_mut(&key).filter(|_| !pieces.is_empty()) else {
             return;
+        };
+        let Some(swarm) = self.swarms.get_mut(&asked.swarm) else {
+            return;
+        };
+        pieces.sort_unstable();
+        let loan = &mut asked.loan;
+        if loan.reserved.is_empty() {
+            loan.progress = now;
         }
         for piece in &pieces {
             swarm.aid.lent.insert(*piece, key.0);
             loan.reserved.insert(*piece);
-        }
-        if out == 0 {
-            loan.progress = now;
+            loan.lapsed.remove(piece);
         }
         asked.busy = now;
         self.send(key.0, HelpMessage::Reserve { id: key.1, pieces });
@@ -215,20 +232,26 @@ impl Node {
         if back.is_empty() {
             return;
         }
-        back.iter().for_each(|piece| loan.lapse(now, *piece));
         loan.progress = now;
         loan.failures += 1;
         let hopeless = loan.failures >= PATIENCE;
         self.desk.friend_fired(key.0, FriendDefence::NoProgress);
-        self.release_to(key, back);
+        self.take_from(key, back);
         if hopeless {
             self.end_asked(key, Some(StopReason::NoDelivery), true);
         }
     }
 
-    fn release_to(&mut self, key: HelpKey, pieces: Vec<u32>) {
-        let swarm = self.aid.asked.get(&key).map(|asked| asked.swarm);
-        if let Some(swarm) = swarm.and_then(|id| self.swarms.get_mut(&id)) {
+    /// Takes pieces back from a helper.
+    pub(super) fn take_from(&mut self, key: HelpKey, pieces: Vec<u32>) {
+        let now = self.desk.now;
+        let Some(asked) = self.aid.asked.get_mut(&key).filter(|_| !pieces.is_empty()) else {
+            return;
+        };
+        pieces
+            .iter()
+            .for_each(|piece| asked.loan.lapse(now, *piece));
+        if let Some(swarm) = self.swarms.get_mut(&asked.swarm) {
             swarm.unlend(key.0, pieces.iter().copied());
         }
         self.send(key.0, HelpMessage::Release { id: key.1, pieces });
@@ -287,15 +310,12 @@ impl Node {
             let Some((_, count, key)) = slowest else {
                 continue;
             };
-            let Some(asked) = self.aid.asked.get_mut(&key) else {
+            let Some(asked) = self.aid.asked.get(&key) else {
                 continue;
             };
-            let now = self.desk.now;
             let mut open = asked.open();
-            let loan = &mut asked.loan;
             let last = open.split_off(open.len().saturating_sub(count));
-            last.iter().for_each(|piece| loan.lapse(now, *piece));
-            self.release_to(key, last);
+            self.take_from(key, last);
         }
     }
 }

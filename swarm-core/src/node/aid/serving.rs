@@ -116,6 +116,7 @@ impl Node {
             self.dial_for(key);
             self.allow(key);
             self.say_progress(key);
+            self.say_fetching(key);
             self.end_stale(key);
         }
         self.settle_old();

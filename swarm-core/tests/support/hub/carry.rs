@@ -101,6 +101,7 @@ impl World {
             | HelpMessage::Decline { .. }
             | HelpMessage::Reserve { .. }
             | HelpMessage::Progress { .. }
+            | HelpMessage::Fetching { .. }
             | HelpMessage::Release { .. }
             | HelpMessage::Arrived { .. }
             | HelpMessage::Stop { .. } => {}

@@ -1,0 +1,66 @@
+//! Peers that would send us something at once, and have nothing to bring of what a friend reserved with us.
+
+use crate::node::errands::HelpKey;
+use crate::peer::Peer;
+use crate::policy::{forward, help, pick};
+use crate::swarm::{Stage, Swarm};
+use crate::time::Timestamp;
+use std::collections::BTreeSet;
+
+impl Swarm {
+    /// Pieces of a help that are being fetched.
+    pub(crate) fn errand_fetching(&self, key: HelpKey) -> BTreeSet<u32> {
+        let pieces = self.aid.given.get(&key).map(|errand| &errand.pieces);
+        let fetched = |piece: &u32| {
+            let active = self.active.get(piece);
+            active.is_some_and(|active| active.stage == Stage::Fetching)
+        };
+        pieces
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(fetched)
+            .collect()
+    }
+
+    /// Pieces not reserved for this help that idle peers offer, and its guest lacks as far as we know, rarest first; none while
+    /// the guest waits for its turn.
+    pub(crate) fn errand_next(&self, now: Timestamp, key: HelpKey) -> BTreeSet<u32> {
+        let mut next = BTreeSet::new();
+        let Some(errand) = self.aid.given.get(&key).filter(|e| e.place.is_some()) else {
+            return next;
+        };
+        let absent = |piece: &u32| !self.active.contains_key(piece);
+        let idle = |peer: &&Peer| {
+            let busy = |piece: &u32| absent(piece) && peer.offers(*piece, now);
+            peer.may_fetch() && peer.outstanding == 0 && !errand.pieces.iter().any(busy)
+        };
+        let idle: Vec<&Peer> = self.peers.values().filter(idle).collect();
+        if idle.is_empty() {
+            return next;
+        }
+        let guest = errand.conn.and_then(|conn| self.peers.get(&conn));
+        let lacks = |piece: &u32| guest.is_none_or(|guest| !guest.have.get(*piece));
+        let rank = |piece: &u32| {
+            let facts = self.avail.facts(*piece);
+            let lot = forward::weight(&self.info_hash, *piece, key.1.0.into());
+            pick::rarest_first(facts.seeds + facts.holders, lot)
+        };
+        let mut pieces: Vec<u32> = (0..self.pieces()).filter(absent).filter(lacks).collect();
+        pieces.sort_by_cached_key(rank);
+        for peer in idle {
+            let fits = |piece: &&u32| !next.contains(*piece) && peer.offers(**piece, now);
+            let some: Vec<u32> = pieces
+                .iter()
+                .filter(fits)
+                .take(help::NAMED_EACH)
+                .copied()
+                .collect();
+            next.extend(some);
+            if next.len() >= help::NAMED {
+                break;
+            }
+        }
+        next
+    }
+}
