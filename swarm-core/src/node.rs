@@ -244,14 +244,15 @@ impl Node {
         swarm.peers.insert(conn, peer);
         let verdict = swarm.judge(&self.masters, conn);
         let master = matches!(verdict, Verdict::Master(_));
-        let twin = swarm
-            .peers
-            .values()
-            .any(|p| p.conn != conn && !p.closing && p.peer_id == arrival.peer_id);
+        let same = |p: &&Peer| p.conn != conn && !p.closing && p.peer_id == arrival.peer_id;
+        let twin = swarm.peers.values().find(same).map(|p| p.conn);
         if swarm.meets() && !ours {
             swarm.met(&mut self.desk, conn, arrival);
         }
-        let refusal = if ours || twin {
+        if let Some(twin) = twin.filter(|_| !ours && !arrival.incoming) {
+            swarm.tie_to_twin(arrival.addr, twin);
+        }
+        let refusal = if ours || twin.is_some() {
             Some(Defence::DuplicatePeer)
         } else if swarm.banned.contains(&arrival.addr.ip()) && !master {
             Some(Defence::SmartBan)

@@ -98,8 +98,9 @@ fn who_helped_is_helped_first() -> anyhow::Result<()> {
         slow.limit(torrent, TRICKLE, -1)?;
     }
     let (mut ann, mut bob, mut cat) = (House::new(4)?, House::new(6)?, House::new(8)?);
-    ann.befriend("Ann", &bob, "Bob")?;
+    // In an order of no meaning, who was known first comes first.
     ann.befriend("Ann", &cat, "Cat")?;
+    ann.befriend("Ann", &bob, "Bob")?;
 
     bob.slave.add_peer(&first, fast.address())?;
     ann.wants(&first, &slow)?;

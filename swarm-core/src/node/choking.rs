@@ -125,10 +125,16 @@ impl Swarm {
         }
     }
 
-    /// So many slots turn among these: each stays for a while with who waited longest for something that we hold.
+    /// So many slots turn among these: each stays for a while with who waited longest for something that we hold. Where
+    /// fewer turn than before, the oldest turns end.
     fn turn_slots(&mut self, now: Timestamp, among: &[ConnId], slots: usize) {
         self.turns
             .retain(|conn, since| among.contains(conn) && now.since(*since) < choke::TURN);
+        let mut oldest: Vec<_> = self.turns.iter().map(|(c, since)| (*since, *c)).collect();
+        oldest.sort_unstable();
+        for (_, conn) in &oldest[..oldest.len().saturating_sub(slots)] {
+            self.turns.remove(conn);
+        }
         let waiting = among
             .iter()
             .filter(|conn| !self.turns.contains_key(conn))

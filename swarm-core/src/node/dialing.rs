@@ -102,6 +102,13 @@ impl Swarm {
         ready.len()
     }
 
+    /// Whom we dialled there is connected by another way: not dialled again while that connection stands.
+    pub(crate) fn tie_to_twin(&mut self, addr: SocketAddr, twin: ConnId) {
+        if let Some(known) = self.book.get_mut(&addr) {
+            known.conn.get_or_insert(twin);
+        }
+    }
+
     /// A dial failed, or was lost on the way.
     pub(crate) fn dial_failed(&mut self, desk: &Desk, addr: SocketAddr) {
         let Some(known) = self.book.get_mut(&addr) else {
@@ -241,6 +248,8 @@ impl Swarm {
         self.forget_conn(desk, conn, lived, &peer);
     }
 
+    /// Frees every address that led to the connection. Only the one that was dialled for it waits: of another nothing is
+    /// known but that the same peer answered there.
     fn forget_conn(&mut self, desk: &Desk, conn: ConnId, lived: Duration, peer: &Peer) {
         // One that dialled us is dialled back where it says it listens: the way to begin anew after a stale promise.
         let back = peer
@@ -262,14 +271,14 @@ impl Swarm {
                 ours: false,
             });
         }
-        let Some(known) = self
-            .book
-            .values_mut()
-            .find(|known| known.conn == Some(conn))
-        else {
+        let named = self.book.values_mut();
+        for known in named.filter(|known| known.conn == Some(conn)) {
+            known.conn = None;
+        }
+        let dialled = self.book.get_mut(&peer.addr).filter(|_| !peer.incoming);
+        let Some(known) = dialled else {
             return;
         };
-        known.conn = None;
         known.fails = if lived >= Duration::from_secs(30) {
             known.silent
         } else {

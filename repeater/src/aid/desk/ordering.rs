@@ -1,6 +1,7 @@
 //! The brain's decisions, carried out.
 
 use bt_wire::extension::{PexMessage, PexPeer};
+use friends_proto::ledger::SignRefusal;
 use friends_proto::message::{HelpId, Message, NewIou};
 use swarm_core::io::ConnId;
 use swarm_core::io::friends as brain;
@@ -98,7 +99,13 @@ impl Desk {
             Ok(Signing::Before(held)) => self.fact(id, FriendFact::Signed(held)).await,
             Ok(Signing::Refused(why)) => {
                 tracing::warn!(friend = %self.friends.name(id), "no IOU was signed: {why}");
-                count_defence("SigningRefused");
+                count_defence(match why {
+                    SignRefusal::NotDebtor => "NotDebtor",
+                    SignRefusal::NotSynced
+                    | SignRefusal::Unpersisted
+                    | SignRefusal::NotMore { .. }
+                    | SignRefusal::Terms(_) => "SigningRefused",
+                });
             }
             Err(why) => {
                 tracing::error!("an IOU could not be made durable and was not sent: {why}");

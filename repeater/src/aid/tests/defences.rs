@@ -1,9 +1,11 @@
 //! The defences of a session, seen by a far end on a real socket. Each one's counter moves.
 
 use bt_wire::extension::ExtendedHandshake;
-use friends_proto::iou::{DOMAIN, Iou, SignedIou};
+use friends_proto::iou::{DOMAIN, Iou, SignedIou, UnverifiedIou};
+use friends_proto::ledger::{Account, StoreEpoch};
 use friends_proto::message::{Message, MetaAsk, NewIou, Sync, TorrentHash};
 use friends_proto::session::{Event, With};
+use swarm_core::io::friends::FriendsOutput;
 use tokio::net::TcpListener;
 
 use super::player::{Cast, Player};
@@ -352,6 +354,47 @@ async fn p1_a_forged_iou_ends_the_session_and_changes_nothing() {
     player = again(&side, &meta, &cast).await;
     player.say(&said(larger)).await;
     until(|| async { owed(&side) == (6_000, 0) }).await;
+}
+
+/// A signature under a public key that is not the secret's would give the secret away (RUSTSEC-2022-0093): an account of
+/// another key than ours is not signed for. That a key file of two halves is refused is tested beside the store.
+//= spec/iou.md#signing
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p2_an_account_of_another_key_than_ours_is_not_signed_for() {
+    let (side, _, mut player) = met().await;
+    let friend = identity(1).public_key();
+    let exchange = |account| {
+        let put = |old: &mut Account| std::mem::replace(old, account);
+        side.friends.with_account(&friend, put).expect("an account")
+    };
+    let epoch = StoreEpoch {
+        number: 1,
+        broken_at: None,
+    };
+    let mut others = Account::new(identity(9).public_key(), friend, epoch);
+    others.sync(&[]).expect("nothing is shown");
+    let ours = exchange(others);
+
+    let refused = fired("NotDebtor");
+    let circle = crate::driver::tests::circle(&side.engine);
+    let sign = |total| {
+        let friend = swarm_core::io::friends::FriendId(0);
+        circle.order(FriendsOutput::Sign(friend, total, None));
+    };
+    sign(700);
+    until_fired("NotDebtor", refused).await;
+    exchange(ours);
+    sign(800);
+    let first = player.hear(|message| {
+        if let Message::Iou(new) = message {
+            Some(new.iou.clone())
+        } else {
+            None
+        }
+    });
+    let first = UnverifiedIou::decode(first.await.expect("an IOU").as_bytes());
+    let first = first.expect("an IOU").verify().expect("signed");
+    assert_eq!(first.iou().total_bytes(), 800, "none went out before");
 }
 
 //= spec/friends.md#credit-bilateral

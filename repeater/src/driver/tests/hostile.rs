@@ -14,10 +14,10 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(20);
 
-struct Raw(TcpStream);
+pub(super) struct Raw(TcpStream);
 
 impl Raw {
-    async fn dial(addr: SocketAddr, content: &Content) -> Self {
+    pub(super) async fn dial(addr: SocketAddr, content: &Content) -> Self {
         let mut stream = TcpStream::connect(addr).await.expect("listens");
         stream.write_all(&shake(content, b'X')).await.expect("open");
         let mut theirs = [0; LENGTH];
@@ -25,14 +25,14 @@ impl Raw {
         Self(stream)
     }
 
-    async fn send(&mut self, message: &Message) {
+    pub(super) async fn send(&mut self, message: &Message) {
         let mut bytes = BytesMut::new();
         message.encode(&mut bytes);
         // They may have closed meanwhile: what matters is asked of the reading side.
         drop(self.0.write_all(&bytes).await);
     }
 
-    async fn next(&mut self) -> Option<Message> {
+    pub(super) async fn next(&mut self) -> Option<Message> {
         let read = async {
             let len = self.0.read_u32().await.ok()?;
             let mut frame = vec![0; len as usize];

@@ -2,6 +2,7 @@
 
 mod brain;
 mod hostile;
+mod line;
 mod quota;
 
 use std::sync::OnceLock;

@@ -102,6 +102,18 @@ impl Swarm {
         masters.all(|peer| peer.known && peer.have.is_full())
     }
 
+    /// What helpers could be lent now, best first, if they bring it in one of these ways to a master that gains so many
+    /// bytes/s: what nobody is on, or else what our own line does not carry soon.
+    pub(super) fn loanable(&self, lot: u64, gains: u64, ways: &[Delivery]) -> Vec<u32> {
+        let pieces = self.lendable(lot);
+        // What we relay is absent here: the helper's slave brings it to us.
+        if !pieces.is_empty() || ways == [Delivery::Relayed] {
+            return pieces;
+        }
+        let missing = self.needy().map_or(0, |(_, conn)| self.missing_bytes(conn));
+        self.spare(lot, help::own_seconds(missing, gains))
+    }
+
     pub(super) fn missing_bytes(&self, conn: ConnId) -> u64 {
         let have = self.peers.get(&conn).map(|peer| &peer.have);
         have.map_or(0, |have| {
@@ -196,7 +208,8 @@ impl Node {
         if swarm.private && !self.aid.limits.private_torrents {
             return self.refuse_private(swarm.info_hash);
         }
-        if swarm.lendable(0).is_empty() && swarm.spare(0, 0).is_empty() {
+        let gains = self.aid.needs.get(&id).map_or(0, Need::gains);
+        if swarm.loanable(0, gains, &self.ways(swarm)).is_empty() {
             return;
         }
         let here = self.aid.asked.values().filter(|a| a.swarm == id).count();
@@ -231,6 +244,32 @@ impl Node {
         able.into_iter().take(most).map(|(_, _, who)| who).collect()
     }
 
+    /// Where a needy master is reached, as far as we know.
+    fn needy_at(&self, swarm: &Swarm, master: MasterId, conn: ConnId) -> Vec<SocketAddr> {
+        let known = self.masters.get(&master);
+        let mut addrs = known.map_or(Vec::new(), Self::master_addrs);
+        let peer = swarm.peers.get(&conn).filter(|peer| !peer.incoming);
+        addrs.extend(peer.map(|peer| peer.addr));
+        addrs.sort_unstable();
+        addrs.dedup();
+        addrs
+    }
+
+    /// How helpers could bring something to the needy master here.
+    fn ways(&self, swarm: &Swarm) -> Vec<Delivery> {
+        let Some((master, conn)) = swarm.needy() else {
+            return Vec::new();
+        };
+        let rpc = self.aid.rpc.get(&master).copied().unwrap_or_default();
+        delivery::ways(&DeliveryFacts {
+            rpc_dials: rpc.dials,
+            witness: rpc.witness != WitnessKind::None,
+            pex: swarm.peers.get(&conn).is_some_and(|peer| peer.ext.pex),
+            private: swarm.private,
+            master_known: !self.needy_at(swarm, master, conn).is_empty(),
+        })
+    }
+
     fn ask(&mut self, friend: FriendId, id: SwarmId, most: u64) {
         let now = self.desk.now;
         let Some(swarm) = self.swarms.get(&id) else {
@@ -249,23 +288,10 @@ impl Node {
         };
         let help = HelpId(self.aid.next_id.wrapping_mul(2) | u32::from(!online.smaller));
         self.aid.next_id = self.aid.next_id.wrapping_add(1);
-        let peer = swarm.peers.get(&conn);
-        let mut addrs = self
-            .masters
-            .get(&master)
-            .map_or(Vec::new(), Self::master_addrs);
-        addrs.extend(peer.filter(|p| !p.incoming).map(|p| p.addr));
-        addrs.sort_unstable();
-        addrs.dedup();
+        let mut addrs = self.needy_at(swarm, master, conn);
         addrs.truncate(8);
         let rpc = self.aid.rpc.get(&master).copied().unwrap_or_default();
-        let ways = delivery::ways(&DeliveryFacts {
-            rpc_dials: rpc.dials,
-            witness: rpc.witness != WitnessKind::None,
-            pex: peer.is_some_and(|p| p.ext.pex),
-            private: swarm.private,
-            master_known: !addrs.is_empty(),
-        });
+        let ways = self.ways(swarm);
         let want = swarm.missing_bytes(conn).min(most).clamp(1, layout.total);
         let ask = Ask {
             id: help,

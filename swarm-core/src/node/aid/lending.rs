@@ -4,7 +4,7 @@ use crate::io::SwarmId;
 use crate::io::friends::{FriendDefence, HelpMessage, StopReason};
 use crate::node::Node;
 use crate::node::errands::HelpKey;
-use crate::policy::delivery::{self, Delivery};
+use crate::policy::delivery;
 use crate::policy::{help, witness};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,11 +151,7 @@ impl Node {
         }
         let count = usize::try_from(short / asked.piece).unwrap_or(usize::MAX);
         let seed = u64::from(key.0.0).wrapping_add(1) << 32 | u64::from(key.1.0);
-        let mut pieces = swarm.lendable(seed);
-        // What we relay is absent here: the helper's slave brings it to us.
-        if asked.ways != [Delivery::Relayed] && pieces.is_empty() {
-            pieces.extend(swarm.spare(seed, help::own_seconds(missing, gains)));
-        }
+        let mut pieces = swarm.loanable(seed, gains, &asked.ways);
         // What was taken from it is for others first.
         pieces.retain(|piece| !loan.lapsed.contains_key(piece));
         pieces.truncate(count);
