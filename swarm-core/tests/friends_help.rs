@@ -14,22 +14,31 @@ use swarm_core::policy::tit_for_tat::Nearness;
 
 const WANTS: u32 = 128;
 
-/// Slave 0 has a master that wants 32 MiB and a swarm that gives it 256 KiB/s; so has each of its friends.
-fn with_friends(count: usize, meeting: Meeting, seed: u64) -> World {
-    let plan = Plan {
-        supply: 256 * KIB,
-        line: 2 * MIB,
-        ..Plan::default()
-    };
-    let asker = Plan {
-        wants: WANTS,
-        ..plan.clone()
-    };
-    let mut plans = vec![plan; count + 1];
-    plans[0] = asker;
+/// Slave 0 has a master, and the others are its friends.
+fn among_friends(asker: Plan, friends: Vec<Plan>, meeting: Meeting, seed: u64) -> World {
+    let count = friends.len();
+    let plans = [vec![asker], friends].concat();
     let mut world = World::new(plans, meeting, limits(), seed);
     (1..=count).for_each(|i| world.befriend(0, i, Nearness::Friend));
     world
+}
+
+/// A slave whose swarm gives it 256 KiB/s.
+fn slow() -> Plan {
+    Plan {
+        supply: 256 * KIB,
+        line: 2 * MIB,
+        ..Plan::default()
+    }
+}
+
+/// One whose master wants 32 MiB, and so many friends.
+fn with_friends(count: usize, meeting: Meeting, seed: u64) -> World {
+    let asker = Plan {
+        wants: WANTS,
+        ..slow()
+    };
+    among_friends(asker, vec![slow(); count], meeting, seed)
 }
 
 fn seconds(count: usize, meeting: Meeting) -> f64 {
@@ -101,9 +110,7 @@ fn a_helper_that_gets_nothing_holds_nobody_up() {
         supply: 0,
         ..plan.clone()
     };
-    let mut world = World::new(vec![asker, plan, starved], Meeting::Rpc, limits(), 1);
-    world.befriend(0, 1, Nearness::Friend);
-    world.befriend(0, 2, Nearness::Friend);
+    let mut world = among_friends(asker, vec![plan, starved], Meeting::Rpc, 1);
     assert!(world.run_until(600.0, |w| w.done(0).is_some()));
     // 32 s of the first friend's line, and the last piece that comes by itself: 256 KiB at 8 KiB/s.
     let seconds = world.done(0).expect("done");
@@ -125,8 +132,7 @@ fn what_our_own_line_cannot_carry_soon_is_left_to_the_helper() {
         ..plan.clone()
     };
     for meeting in [Meeting::Rpc, Meeting::Introduced, Meeting::Dialled] {
-        let mut world = World::new(vec![asker.clone(), plan.clone()], meeting, limits(), 1);
-        world.befriend(0, 1, Nearness::Friend);
+        let mut world = among_friends(asker.clone(), vec![plan.clone()], meeting, 1);
         assert!(
             world.run_until(200.0, |w| w.done(0).is_some()),
             "{meeting:?}"
@@ -181,23 +187,16 @@ fn no_piece_is_reserved_twice_nor_while_we_fetch_it() {
         (3, Meeting::Introduced),
         (4, Meeting::Relayed),
     ] {
-        let plan = Plan {
-            supply: 256 * KIB,
-            line: 2 * MIB,
-            ..Plan::default()
-        };
         let asker = Plan {
             wants: WANTS,
             own: 64 * KIB,
-            ..plan.clone()
+            ..slow()
         };
         let liar = Plan {
             conduct: Conduct::ServesNothing,
-            ..plan.clone()
+            ..slow()
         };
-        let plans = vec![asker, plan.clone(), plan, liar];
-        let mut world = World::new(plans, meeting, limits(), seed);
-        (1..=3).for_each(|i| world.befriend(0, i, Nearness::Friend));
+        let mut world = among_friends(asker, vec![slow(), slow(), liar], meeting, seed);
         assert!(
             world.run_until(600.0, |w| w.done(0).is_some()),
             "{meeting:?}"
@@ -214,8 +213,7 @@ fn nobody_is_asked_while_the_master_is_not_short() {
         supply: 4 * MIB,
         ..Plan::default()
     };
-    let mut world = World::new(vec![plan.clone(), plan], Meeting::Rpc, limits(), 1);
-    world.befriend(0, 1, Nearness::Friend);
+    let mut world = among_friends(plan.clone(), vec![plan], Meeting::Rpc, 1);
     assert!(world.run_until(30.0, |w| w.done(0).is_some()));
     for slave in &world.slaves {
         assert_eq!(

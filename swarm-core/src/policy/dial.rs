@@ -1,4 +1,4 @@
-//! Whom we dial and when: exponential back-off per address, one connection per address and swarm, a bounded number of
+//! Whom we dial and when: exponential back-off per address, one connection per peer and swarm, a bounded number of
 //! connections and addresses; masters sooner and for ever.
 
 use core::time::Duration;
