@@ -47,6 +47,13 @@ pub enum Class {
     Swarm,
 }
 
+/// The line is split first between masters and all others, so that what guests leave stays with the swarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Side {
+    Masters,
+    Others,
+}
+
 /// The answer to [`Tree::request`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -103,7 +110,10 @@ pub struct Tree {
     /// In millionths of a byte; below zero after [`Tree::spend`].
     tokens: i128,
     filled: Timestamp,
-    root: Fair<Class>,
+    root: Fair<Side>,
+    /// Guests and the swarm, and their share of the line together.
+    others: Fair<Class>,
+    others_share: Share,
     classes: [ClassNode; 3],
     /// `master_share` and `guest_share`.
     shares: (f64, f64),
@@ -187,6 +197,8 @@ impl Tree {
             tokens: 0,
             filled: Timestamp::ZERO,
             root: Fair::new(),
+            others: Fair::new(),
+            others_share: Share::new(WEIGHT),
             classes: [node(), node(), node()],
             shares: (master_share, 0.0),
             swarms: BTreeMap::new(),
@@ -225,14 +237,14 @@ impl Tree {
     }
 
     fn weigh(&mut self) {
-        let part = |share: f64, of: u32| (share * f64::from(of)).round() as u32;
-        let masters = part(self.shares.0, WEIGHT).clamp(1, WEIGHT - 2);
-        let left = WEIGHT - masters;
-        let guests = part(self.shares.1, left).clamp(1, left - 1);
+        let part = |share: f64| (share * f64::from(WEIGHT)).round() as u32;
+        let masters = part(self.shares.0).clamp(1, WEIGHT - 1);
+        let guests = part(self.shares.1).clamp(1, WEIGHT - 1);
+        self.others_share.weight = WEIGHT - masters;
         for (class, weight) in [
             (Class::Masters, masters),
             (Class::Guests, guests),
-            (Class::Swarm, left - guests),
+            (Class::Swarm, WEIGHT - guests),
         ] {
             self.classes[class.at()].share.weight = weight;
         }
@@ -376,7 +388,10 @@ impl Tree {
     }
 
     fn first(&self) -> Option<ConnId> {
-        let class = self.root.first()?;
+        let class = match self.root.first()? {
+            Side::Masters => Class::Masters,
+            Side::Others => self.others.first()?,
+        };
         let swarm = self.classes[class.at()].swarms.first()?;
         self.swarms.get(&(class, swarm))?.peers.first()
     }
@@ -393,10 +408,13 @@ impl Tree {
         let class = &mut self.classes[leaf.class.at()];
         if had == 0 && want > 0 {
             if swarm.peers.first().is_none() {
-                if class.swarms.first().is_none() {
-                    self.root.enter(leaf.class, &mut class.share);
-                }
+                let first = class.swarms.first().is_none();
                 class.swarms.enter(leaf.swarm, &mut swarm.share);
+                if first {
+                    let named = leaf.class;
+                    swarm.peers.enter(peer, &mut leaf.share);
+                    return self.enter(named);
+                }
             }
             swarm.peers.enter(peer, &mut leaf.share);
         } else if had > 0 && want == 0 {
@@ -404,9 +422,34 @@ impl Tree {
             if swarm.peers.first().is_none() {
                 class.swarms.leave(leaf.swarm, &swarm.share);
                 if class.swarms.first().is_none() {
-                    self.root.leave(leaf.class, &class.share);
+                    let named = leaf.class;
+                    self.leave(named);
                 }
             }
+        }
+    }
+
+    /// A class has demand now.
+    fn enter(&mut self, class: Class) {
+        let share = &mut self.classes[class.at()].share;
+        if class == Class::Masters {
+            return self.root.enter(Side::Masters, share);
+        }
+        if self.others.first().is_none() {
+            self.root.enter(Side::Others, &mut self.others_share);
+        }
+        self.others.enter(class, share);
+    }
+
+    /// It has demand no longer.
+    fn leave(&mut self, class: Class) {
+        let share = &self.classes[class.at()].share;
+        if class == Class::Masters {
+            return self.root.leave(Side::Masters, share);
+        }
+        self.others.leave(class, share);
+        if self.others.first().is_none() {
+            self.root.leave(Side::Others, &self.others_share);
         }
     }
 
@@ -431,12 +474,16 @@ impl Tree {
             bytes,
             swarm.peers.first().is_some(),
         );
-        self.root.charge(
-            leaf.class,
-            &mut class.share,
-            bytes,
-            class.swarms.first().is_some(),
-        );
+        let stays = class.swarms.first().is_some();
+        if leaf.class == Class::Masters {
+            let share = &mut class.share;
+            return self.root.charge(Side::Masters, share, bytes, stays);
+        }
+        self.others
+            .charge(leaf.class, &mut class.share, bytes, stays);
+        let stays = self.others.first().is_some();
+        let share = &mut self.others_share;
+        self.root.charge(Side::Others, share, bytes, stays);
     }
 
     fn fill(&mut self, now: Timestamp) {

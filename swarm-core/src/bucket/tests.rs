@@ -238,6 +238,21 @@ fn guests_have_their_share_of_what_masters_leave() {
 }
 
 #[test]
+fn what_guests_leave_is_the_swarms_and_not_the_masters() {
+    let peers = [
+        (0, Class::Masters, 0),
+        (1, Class::Guests, 0),
+        (2, Class::Swarm, 0),
+    ];
+    let mut line = Line::new(1_000_000, 0.5, &peers);
+    line.tree.set_guest_share(0.9);
+    line.saturate(&[0, 2], 1 << 20, 10 * SECOND, &[0]);
+    let of = |peers: &[u64]| line.sum(peers, 0, u64::MAX);
+    let (masters, swarm) = (of(&[0]), of(&[2]));
+    assert!(masters.abs_diff(swarm) < 100_000, "{masters}, {swarm}");
+}
+
+#[test]
 fn unlimited_keeps_no_books_and_a_new_limit_holds_at_once() {
     let mut tree = Tree::new(None, 0.5);
     assert!(tree.is_unlimited());
