@@ -363,6 +363,8 @@ async fn p1_a_forged_iou_ends_the_session_and_changes_nothing() {
 async fn p2_an_account_of_another_key_than_ours_is_not_signed_for() {
     let (side, _, mut player) = met().await;
     let friend = identity(1).public_key();
+    // The sync is over, so ours may be signed for.
+    until(|| async { side.friends.sign(&friend, 600, 1).is_ok() }).await;
     let exchange = |account| {
         let put = |old: &mut Account| std::mem::replace(old, account);
         side.friends.with_account(&friend, put).expect("an account")
