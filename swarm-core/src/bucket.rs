@@ -1,4 +1,4 @@
-//! The line, shared fairly: one token bucket over a tree of global → class → swarm → peer.
+//! The line, shared fairly: one token bucket over a tree of global → masters or others → class → swarm → peer.
 //!
 //! Pure, in virtual time. One [`Tree`] for each direction. What it promises (property tests below):
 //!
@@ -30,8 +30,8 @@ const RESERVE: u64 = 200;
 const GRANTS_PER_SECOND: u64 = 32;
 /// The finest timer that is worth setting.
 const TICK: Duration = Duration::from_millis(1);
-/// Weight of a swarm among the swarms of its class, of a peer among the peers of its swarm, and the sum of both
-/// classes' weights.
+/// Weight of a swarm among the swarms of its class, of a peer among the peers of its swarm; and the sum of the weights of
+/// masters and others, and of guests and the swarm.
 const WEIGHT: u32 = 100_000;
 /// Tokens are counted in millionths of a byte, so that bytes/s times microseconds need no rounding.
 const MICRO: i128 = 1_000_000;
@@ -407,16 +407,16 @@ impl Tree {
         };
         let class = &mut self.classes[leaf.class.at()];
         if had == 0 && want > 0 {
-            if swarm.peers.first().is_none() {
+            let alone = swarm.peers.first().is_none();
+            swarm.peers.enter(peer, &mut leaf.share);
+            if alone {
                 let first = class.swarms.first().is_none();
                 class.swarms.enter(leaf.swarm, &mut swarm.share);
+                let named = leaf.class;
                 if first {
-                    let named = leaf.class;
-                    swarm.peers.enter(peer, &mut leaf.share);
-                    return self.enter(named);
+                    self.enter(named);
                 }
             }
-            swarm.peers.enter(peer, &mut leaf.share);
         } else if had > 0 && want == 0 {
             swarm.peers.leave(peer, &leaf.share);
             if swarm.peers.first().is_none() {

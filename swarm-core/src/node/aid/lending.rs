@@ -30,7 +30,7 @@ pub(super) struct Loan {
     pub(super) reserved: BTreeSet<u32>,
     /// Of those, what the helper says it holds.
     pub(super) held: BTreeSet<u32>,
-    /// Of those, what it says it is fetching.
+    /// What it says it is fetching.
     pub(super) fetching: BTreeSet<u32>,
     /// Taken back; creditable until then, if the helper says it held them.
     pub(super) lapsed: BTreeMap<u32, Timestamp>,
