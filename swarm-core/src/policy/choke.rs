@@ -17,8 +17,8 @@ const SLOT_RATE: u64 = 48 << 10;
 /// Least and most slots.
 const SLOTS: (u64, u64) = (4, 200);
 /// A slot per so many bytes/s of what is left for those that pay: what an ordinary home line with eight slots gives in
-/// return. Who gives more to each pays for nothing. (Plan *friends-flash-crowd*, 10 friends, means of 16 seeds: 162 s with
-/// 48 KiB/s, 156 s with 32, 166 s with 24.)
+/// return. Who gives more to each pays for nothing. (Plan *friends-flash-crowd*, 6 and 10 friends, means of 16 seeds: 175
+/// and 155 s with 48 KiB/s, 168 and 153 with 32, 171 and 159 with 24; each ± 3 s.)
 const PAYER_RATE: u64 = 32 << 10;
 /// Least slots while a master or a friend waits.
 const PAYERS: u64 = 3;

@@ -1,5 +1,5 @@
 //! Pieces that a helper could begin at once are its own before those that it only has reserved: in a young swarm it takes what
-//! whoever lets it in has. (Plan *friends-flash-crowd*, 6 and 10 friends, means of 16 seeds: 177 and 164 s without, 166 and
+//! whoever lets it in has. (Plan *friends-flash-crowd*, 6 and 10 friends, means of 16 seeds: 180 and 170 s without, 168 and
 //! 153 s with. Without, 2.2 of 5.2 peers that let a helper in had nothing to bring of what was reserved with it.)
 
 use crate::io::friends::HelpMessage;
