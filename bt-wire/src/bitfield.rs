@@ -136,6 +136,14 @@ impl Bitfield {
             })
     }
 
+    /// How many indices of this set are not in `other`. What `other` is too short for counts as not in it.
+    #[must_use]
+    pub fn count_missing_in(&self, other: &Self) -> u32 {
+        let others = other.bytes.iter().copied().chain(std::iter::repeat(0));
+        let mine = self.bytes.iter().copied();
+        mine.zip(others).map(|(a, b)| (a & !b).count_ones()).sum()
+    }
+
     /// The wire form.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -236,6 +244,8 @@ mod tests {
             let absent: Vec<u32> = (0..len).filter(|index| !model.contains(index)).collect();
             prop_assert_eq!(Bitfield::full(len).iter_missing_in(&set).collect::<Vec<_>>(), absent);
             prop_assert_eq!(set.iter_missing_in(&Bitfield::new(1)).count(), model.len());
+            prop_assert_eq!(Bitfield::full(len).count_missing_in(&set), len - set.count_ones());
+            prop_assert_eq!(set.count_missing_in(&Bitfield::new(1)), set.count_ones());
         }
     }
 }

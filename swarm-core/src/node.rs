@@ -440,6 +440,7 @@ fn newcomer(conn: ConnId, arrival: &Arrival, pieces: u32, now: Timestamp) -> Pee
         last_asked: None,
         last_served: now,
         fed: 0,
+        fruitless: 0,
         down_then: 0,
         up: Meter::default(),
         down: Meter::default(),

@@ -452,6 +452,12 @@ impl Swarm {
             .any(|m| m.known && !m.have.get(piece) && !m.delivered.contains_key(&piece))
     }
 
+    /// A connected master has this piece.
+    pub(crate) fn master_has(&self, piece: u32) -> bool {
+        let mut masters = self.master_conns.iter().filter_map(|c| self.peers.get(c));
+        masters.any(|master| master.have.get(piece))
+    }
+
     /// A connected master was sent all of this piece, and has not said HAVE yet.
     pub(crate) fn delivered(&self, piece: u32) -> bool {
         self.master_conns

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use desk::{Desk, PIECE, PIECES, ask, reserve};
 use proptest::prelude::*;
 use swarm_core::io::friends::{FriendsOutput, HelpId, HelpMessage};
-use swarm_core::io::{ConnFact, ConnId, Input, Origin};
+use swarm_core::io::{ConnFact, ConnId, Input, Limits, Origin};
 use swarm_core::policy::delivery::Delivery;
 
 /// Pieces that a helper has room for.
@@ -224,6 +224,46 @@ fn a_helper_names_what_idle_peers_offer_and_then_what_it_fetches() {
         [(vec![40], vec![])],
         "once, and nothing more while it is busy"
     );
+}
+
+/// Its slot is for what the asker grants in a moment.
+#[test]
+fn nothing_is_fetched_for_strangers_while_a_friend_waits() {
+    let mut desk = Desk::new();
+    let limits = Limits {
+        upload: Some(1 << 20),
+        connections: 100,
+        cache: 64 << 20,
+        cache_memory: 64 << 20,
+        repeat: true,
+        ..Limits::default()
+    };
+    desk.feed(Input::Limits(limits));
+    desk.known(Origin::User, false);
+    desk.synced(1, 0, 0);
+    desk.says(1, ask(1, "198.18.1.1:51413"));
+    desk.says(1, reserve(1, 0..4));
+    for conn in 20..30 {
+        let host = u8::try_from(conn).expect("few");
+        let addr = ([198, 19, 1, host], 40_000).into();
+        desk.comes(ConnId(conn), addr, ConnFact::HaveNone);
+    }
+    desk.wait(3);
+    let peer = ConnId(9);
+    let mut has = vec![0; PIECES as usize / 8];
+    has[5] = 0x80;
+    desk.comes(
+        peer,
+        ([198, 19, 0, 7], 40_000).into(),
+        ConnFact::Bitfield(has),
+    );
+    desk.feed(Input::Conn(peer, vec![ConnFact::Choking(false)]));
+    desk.wait(5);
+    assert_eq!(desk.asked_of(peer), []);
+    let (id, pieces) = (HelpId(1), (0..4).collect());
+    desk.says(1, HelpMessage::Release { id, pieces });
+    desk.wait(5);
+    assert!(desk.asked_of(peer).contains(&40), "strangers want it");
 }
 
 proptest! {

@@ -99,7 +99,13 @@ impl Swarm {
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let ranked: Vec<ConnId> = ranked.into_iter().map(|(_, conn)| conn).collect();
         let slots = self.slots(desk);
-        let turning = if paying { choke::turning(slots) } else { 0 };
+        let paid = |conn: &&ConnId| self.peers.get(conn).is_some_and(|peer| peer.fed > 0);
+        let payers = ranked.iter().filter(paid).count();
+        let turning = if paying {
+            choke::turning(slots, payers)
+        } else {
+            0
+        };
         let (best, others) = ranked.split_at((slots - turning).min(ranked.len()));
         self.turn_slots(desk.now, others, turning);
         for conn in best {
@@ -125,11 +131,28 @@ impl Swarm {
         }
     }
 
-    /// So many slots turn among these: each stays for a while with who waited longest for something that we hold. Where
-    /// fewer turn than before, the oldest turns end.
+    /// Pieces that it has and that one of those lacks whom we fetch for.
+    fn brings(&self, peer: &Peer) -> u32 {
+        let guests = self.aid.given.values().filter_map(|errand| errand.conn);
+        let takers = self.master_conns.iter().copied().chain(guests);
+        let lacks = takers.filter_map(|conn| {
+            let taker = self.peers.get(&conn)?;
+            Some(peer.have.count_missing_in(&taker.have))
+        });
+        lacks.max().unwrap_or_default()
+    }
+
+    /// So many slots turn among these: each stays for a while with who could bring most of what we fetch for others. Who gave
+    /// nothing in a turn comes after those that had fewer such turns. Where fewer turn than before, the oldest turns end.
     fn turn_slots(&mut self, now: Timestamp, among: &[ConnId], slots: usize) {
+        let over = |since: Timestamp| now.since(since) >= choke::TURN;
+        for conn in self.turns.iter().filter(|turn| over(*turn.1)).map(|t| t.0) {
+            if let Some(peer) = self.peers.get_mut(conn) {
+                peer.fruitless = choke::fruitless(peer.fruitless, peer.fed);
+            }
+        }
         self.turns
-            .retain(|conn, since| among.contains(conn) && now.since(*since) < choke::TURN);
+            .retain(|conn, since| among.contains(conn) && !over(*since));
         let mut oldest: Vec<_> = self.turns.iter().map(|(c, since)| (*since, *c)).collect();
         oldest.sort_unstable();
         for (_, conn) in &oldest[..oldest.len().saturating_sub(slots)] {
@@ -140,12 +163,16 @@ impl Swarm {
             .filter(|conn| !self.turns.contains_key(conn))
             .filter_map(|conn| self.peers.get(conn))
             .filter(|peer| peer.pending(self.permit()) > 0);
-        let mut waiting: Vec<(Timestamp, ConnId)> =
-            waiting.map(|peer| (peer.last_served, peer.conn)).collect();
+        let mut waiting: Vec<_> = waiting
+            .map(|peer| {
+                let brings = core::cmp::Reverse(self.brings(peer));
+                (peer.fruitless, brings, peer.last_served, peer.conn)
+            })
+            .collect();
         waiting.sort_unstable();
         let free = slots.saturating_sub(self.turns.len());
         let next = waiting.into_iter().take(free);
-        self.turns.extend(next.map(|(_, conn)| (conn, now)));
+        self.turns.extend(next.map(|(.., conn)| (conn, now)));
     }
 
     /// Any piece it has and we lack may be worth having one day.

@@ -77,6 +77,17 @@ impl Errands {
 }
 
 impl Swarm {
+    /// A master lacks this piece, or it is reserved for a guest that lacks it as far as we know.
+    pub(crate) fn awaited(&self, piece: u32) -> bool {
+        let lacks = |guest: ConnId| {
+            let guest = self.peers.get(&guest);
+            guest.is_none_or(|guest| !guest.have.get(piece))
+        };
+        let reserved =
+            |errand: &Errand| errand.pieces.contains(&piece) && errand.conn.is_none_or(lacks);
+        self.master_lacks(piece) || self.aid.given.values().any(reserved)
+    }
+
     /// A reserved piece is absent.
     pub(crate) fn errand_demand(&self) -> bool {
         let absent = |piece: &u32| !self.active.contains_key(piece);

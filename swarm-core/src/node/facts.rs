@@ -168,7 +168,7 @@ impl Swarm {
             } else {
                 self.note_master_set(conn);
             }
-            return self.master_got(desk, piece);
+            return;
         }
         if self.active.contains_key(&piece) {
             return;

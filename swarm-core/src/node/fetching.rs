@@ -120,12 +120,8 @@ impl Swarm {
                 return self.with_room(desk, piece, why, Purpose::Master);
             }
         }
-        // A friend reserved nothing that this one has: what earns us slots in the swarm is next.
-        if waits {
-            Choice::Nothing
-        } else {
-            self.choose_free(desk, conn)
-        }
+        // A master, or a friend that hears of it, may want something of this one in a moment.
+        Choice::Nothing
     }
 
     /// A piece begun, with blocks nobody is asked for.
@@ -247,7 +243,7 @@ impl Swarm {
         }
     }
 
-    /// Once a second: pieces begun that nobody can go on with, or nobody wants, are abandoned; also a stranger's piece
+    /// Once a second: pieces begun that nobody can go on with, or nobody waits for, are abandoned; also a stranger's piece
     /// that will bring less than what is still to come of it, because others were faster.
     pub(crate) fn abandon_orphans(&mut self, desk: &mut Desk) {
         let patience = Duration::from_secs(20);
@@ -268,7 +264,9 @@ impl Swarm {
         let orphans = self.active.iter().filter_map(orphan);
         let late: Vec<u32> = self.active.iter().filter_map(too_late).collect();
         let came_late = !late.is_empty();
-        let given_up: BTreeSet<u32> = orphans.chain(late).collect();
+        let forsaken = self.active.iter();
+        let forsaken = forsaken.filter_map(|(p, a)| self.forsaken(*p, a).then_some(*p));
+        let given_up: BTreeSet<u32> = orphans.chain(late).chain(forsaken).collect();
         self.account.late |= came_late;
         for piece in given_up {
             self.retire(desk, piece);
@@ -290,15 +288,15 @@ impl Swarm {
         smart || old || (!served && now.since(active.since) >= patience * 3)
     }
 
-    /// A master got a piece by itself while we were at the beginning of it.
-    pub(crate) fn master_got(&mut self, desk: &mut Desk, piece: u32) {
-        let useless = self.active.get(&piece).is_some_and(|active| {
-            active.stage == Stage::Fetching
-                && active.why == Why::Master
-                && active.got * 2 < active.size
-        });
-        if useless && !self.master_lacks(piece) && self.avail.lack(piece) == 0 {
-            self.retire(desk, piece);
-        }
+    /// Whom it was fetched for has it from others by now, or wants it no longer, and less than half of it is here. Who is
+    /// away for a moment still waits for it.
+    fn forsaken(&self, piece: u32, active: &Active) -> bool {
+        let for_nobody = match active.why {
+            Why::Free => false,
+            Why::Friend => true,
+            Why::Master => self.master_has(piece),
+        };
+        let begun = active.stage == Stage::Fetching && active.got * 2 < active.size;
+        begun && for_nobody && !self.awaited(piece)
     }
 }

@@ -52,10 +52,21 @@ const OPTIMISTIC: usize = 5;
 /// See there.
 pub const TURN: Duration = Duration::from_secs(30);
 
-/// Of so many slots those that turn.
+/// Of so many slots those that turn, when so many peers paid lately: what nobody paid for turns, too.
 #[must_use]
-pub fn turning(slots: usize) -> usize {
-    (slots / OPTIMISTIC).max(1).min(slots)
+pub fn turning(slots: usize, payers: usize) -> usize {
+    let unpaid = slots.saturating_sub(payers);
+    (slots / OPTIMISTIC).max(1).max(unpaid).min(slots)
+}
+
+/// Turns in a row in which a peer gave nothing, after another one in which it gave `paid` bytes.
+#[must_use]
+pub fn fruitless(before: u32, paid: u64) -> u32 {
+    if paid > 0 {
+        0
+    } else {
+        before.saturating_add(1)
+    }
 }
 
 /// What a peer gave us lately, in bytes, after another round of choking in which it gave `bytes`: a round ago counts half.
@@ -137,8 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn one_slot_of_five_turns_and_at_least_one() {
-        assert_eq!([0, 1, 4, 5, 10, 200].map(turning), [0, 1, 1, 1, 2, 40]);
+    fn one_slot_of_five_turns_and_at_least_one_and_what_nobody_paid_for() {
+        let of = |payers| [0, 1, 4, 5, 10, 200].map(|slots| turning(slots, payers));
+        assert_eq!(of(usize::MAX), [0, 1, 1, 1, 2, 40]);
+        assert_eq!(of(3), [0, 1, 1, 2, 7, 197]);
+        assert_eq!(of(0), [0, 1, 4, 5, 10, 200]);
+    }
+
+    #[test]
+    fn turns_that_brought_nothing_are_counted_until_one_does() {
+        assert_eq!((fruitless(0, 0), fruitless(1, 0)), (1, 2));
+        assert_eq!((fruitless(7, 1), fruitless(u32::MAX, 0)), (0, u32::MAX));
     }
 
     #[test]
