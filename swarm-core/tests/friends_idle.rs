@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use desk::{Desk, PIECE, PIECES, ask, reserve};
 use proptest::prelude::*;
 use swarm_core::io::friends::{FriendsOutput, HelpId, HelpMessage};
-use swarm_core::io::{ConnFact, ConnId, Input, Limits, Origin};
+use swarm_core::io::{ConnFact, ConnId, Input, LeaseEnd, Limits, Origin};
 use swarm_core::policy::delivery::Delivery;
 
 /// Pieces that a helper has room for.
@@ -185,6 +185,17 @@ fn a_word_about_no_help_is_answered() {
     );
 }
 
+/// What it said of its fetching so far.
+fn said(desk: &Desk) -> Vec<(Vec<u32>, Vec<u32>)> {
+    let fetching = |out: &FriendsOutput| {
+        let FriendsOutput::Send(_, HelpMessage::Fetching { now, next, .. }) = out else {
+            return None;
+        };
+        Some((now.clone(), next.clone()))
+    };
+    desk.out.iter().filter_map(fetching).collect()
+}
+
 //= spec/friends.md#fetching-send
 #[test]
 fn a_helper_names_what_idle_peers_offer_and_then_what_it_fetches() {
@@ -202,15 +213,6 @@ fn a_helper_names_what_idle_peers_offer_and_then_what_it_fetches() {
         ([198, 19, 0, 7], 40_000).into(),
         ConnFact::Bitfield(has),
     );
-    let said = |desk: &Desk| {
-        let fetching = |out: &FriendsOutput| {
-            let FriendsOutput::Send(_, HelpMessage::Fetching { now, next, .. }) = out else {
-                return None;
-            };
-            Some((now.clone(), next.clone()))
-        };
-        desk.out.iter().filter_map(fetching).collect::<Vec<_>>()
-    };
     desk.wait(3);
     assert_eq!(said(&desk), [], "choked, it offers nothing");
     desk.feed(Input::Conn(peer, vec![ConnFact::Choking(false)]));
@@ -224,6 +226,122 @@ fn a_helper_names_what_idle_peers_offer_and_then_what_it_fetches() {
         [(vec![40], vec![])],
         "once, and nothing more while it is busy"
     );
+}
+
+/// What a connection was fetching is over: it chokes us.
+fn choked(desk: &mut Desk, conn: ConnId, pieces: &[u32]) {
+    let lost = |piece: &u32| ConnFact::LeaseLost {
+        piece: *piece,
+        why: LeaseEnd::Choked,
+    };
+    let mut facts = vec![ConnFact::Received {
+        piece: pieces[0],
+        bytes: 16_384,
+        redundant: 0,
+    }];
+    facts.extend(pieces.iter().map(lost));
+    facts.push(ConnFact::Choking(true));
+    desk.feed(Input::Conn(conn, facts));
+}
+
+//= spec/friends.md#fetching-send
+#[test]
+fn what_was_begun_is_under_way_while_somebody_lets_it_go_on() {
+    let mut desk = Desk::new();
+    desk.known(Origin::User, false);
+    desk.synced(1, 0, 0);
+    desk.says(1, ask(1, "198.18.1.1:51413"));
+    desk.says(1, reserve(1, 0..8));
+    // The first piece, and all eight, which are more than it is asked for at once.
+    let (one, other) = (ConnId(9), ConnId(10));
+    for (conn, host, first) in [(one, 7, 0x80), (other, 8, 0xff)] {
+        let mut has = vec![0; PIECES as usize / 8];
+        has[0] = first;
+        let addr = ([198, 19, 0, host], 40_000).into();
+        desk.comes(conn, addr, ConnFact::Bitfield(has));
+    }
+    desk.feed(Input::Conn(one, vec![ConnFact::Choking(false)]));
+    desk.wait(2);
+    let last = |desk: &Desk| said(desk).last().cloned();
+    assert_eq!(desk.asked_of(one), [0]);
+    assert_eq!(last(&desk), Some((vec![0], vec![])));
+    desk.feed(Input::Conn(other, vec![ConnFact::Choking(false)]));
+    let others = desk.asked_of(other);
+    choked(&mut desk, one, &[0]);
+    desk.wait(2);
+    assert!(!desk.asked_of(other).contains(&0), "it is busy");
+    assert!(
+        last(&desk).is_some_and(|(now, _)| now.contains(&0)),
+        "and will go on with it"
+    );
+    choked(&mut desk, other, &others);
+    desk.wait(2);
+    assert_eq!(last(&desk), Some((vec![], vec![])), "nobody gives it");
+}
+
+//= spec/friends.md#grant-untouched
+#[test]
+fn what_the_asker_cannot_go_on_with_goes_to_a_helper_that_can() {
+    let mut asker = Asker::new(1, ROOM);
+    let seed = ConnId(7);
+    let addr = ([198, 19, 0, 7], 40_000).into();
+    asker.desk.comes(seed, addr, ConnFact::HaveAll);
+    let unchoke = ConnFact::Choking(false);
+    asker.desk.feed(Input::Conn(seed, vec![unchoke]));
+    let ours = asker.desk.asked_of(seed);
+    asker.follow();
+    asker.fetching(1, &[], &ours[..1]);
+    assert!(asker.follow().1.is_empty(), "we are at it");
+    choked(&mut asker.desk, seed, &ours);
+    asker.fetching(1, &[], &ours[..1]);
+    assert_eq!(asker.follow().1, BTreeSet::from([(1, ours[0])]));
+}
+
+/// What it fetched for strangers, or another had reserved, is as good as brought.
+//= spec/friends.md#fetching-send
+#[test]
+fn what_it_holds_and_the_guest_lacks_is_named_until_it_is_reserved() {
+    let mut desk = Desk::new();
+    desk.known(Origin::User, false);
+    desk.synced(1, 0, 0);
+    desk.synced(2, 0, 0);
+    let guests = ["198.18.1.1:51413", "198.18.1.2:51413"];
+    for (friend, guest) in [(1, guests[0]), (2, guests[1])] {
+        desk.says(friend, ask(1, guest));
+        desk.says(friend, reserve(1, friend * 8..friend * 8 + 3));
+    }
+    desk.wait(1);
+    desk.seed(ConnId(9));
+    desk.wait(2);
+    assert!((8..11).chain(16..19).all(|piece| desk.holds(piece)));
+    let to_first = |desk: &Desk| {
+        let next = |out: &FriendsOutput| {
+            let FriendsOutput::Send(friend, HelpMessage::Fetching { next, .. }) = out else {
+                return None;
+            };
+            (friend.0 == 1).then(|| next.clone())
+        };
+        let held = |next: Vec<u32>| next.into_iter().filter(|p| desk.holds(*p)).collect();
+        desk.out.iter().filter_map(next).next_back().map(held)
+    };
+    assert_eq!(
+        to_first(&desk).unwrap_or_default(),
+        [],
+        "nobody came for them"
+    );
+    let from = guests[0].parse().expect("an address");
+    let mut has = vec![0; PIECES as usize / 8];
+    // Piece 18.
+    has[2] = 0x20;
+    desk.comes(ConnId(11), from, ConnFact::Bitfield(has));
+    let id = HelpId(1);
+    desk.says(1, HelpMessage::Arrived { id, from });
+    desk.wait(1);
+    assert_eq!(to_first(&desk), Some(vec![16, 17]));
+    desk.says(1, reserve(1, 16..17));
+    desk.wait(1);
+    assert_eq!(to_first(&desk), Some(vec![17]));
+    assert!(desk.told[&ConnId(11)].contains(&16));
 }
 
 /// Its slot is for what the asker grants in a moment.

@@ -3,17 +3,24 @@
 use crate::node::errands::HelpKey;
 use crate::peer::Peer;
 use crate::policy::{forward, help, pick};
-use crate::swarm::{Stage, Swarm};
+use crate::swarm::{Active, Stage, Swarm};
 use crate::time::Timestamp;
 use std::collections::BTreeSet;
 
 impl Swarm {
+    /// Begun, and nobody that lets us ask has it: it waits for somebody's next unchoke.
+    pub(crate) fn stalled(&self, piece: u32) -> bool {
+        let active = self.active.get(&piece);
+        let idle = |active: &Active| active.stage == Stage::Fetching && active.leases.is_empty();
+        active.is_some_and(idle) && !self.peers.values().any(|peer| peer.gives(piece))
+    }
+
     /// Pieces of a help that are being fetched.
     pub(crate) fn errand_fetching(&self, key: HelpKey) -> BTreeSet<u32> {
         let pieces = self.aid.given.get(&key).map(|errand| &errand.pieces);
         let fetched = |piece: &u32| {
             let active = self.active.get(piece);
-            active.is_some_and(|active| active.stage == Stage::Fetching)
+            active.is_some_and(|active| active.stage == Stage::Fetching) && !self.stalled(*piece)
         };
         pieces
             .into_iter()
@@ -30,6 +37,13 @@ impl Swarm {
         let Some(errand) = self.aid.given.get(&key).filter(|e| e.place.is_some()) else {
             return next;
         };
+        let guest = errand.conn.and_then(|conn| self.peers.get(&conn));
+        if let Some(guest) = guest {
+            let held = self.active.iter().filter(|(_, a)| a.stage == Stage::Held);
+            let held = held.map(|(piece, _)| *piece);
+            let news = |piece: &u32| !guest.have.get(*piece) && !errand.pieces.contains(piece);
+            next.extend(held.filter(news).take(help::NAMED));
+        }
         let absent = |piece: &u32| !self.active.contains_key(piece);
         let idle = |peer: &&Peer| {
             let busy = |piece: &u32| absent(piece) && peer.offers(*piece, now);
@@ -39,7 +53,6 @@ impl Swarm {
         if idle.is_empty() {
             return next;
         }
-        let guest = errand.conn.and_then(|conn| self.peers.get(&conn));
         let lacks = |piece: &u32| guest.is_none_or(|guest| !guest.have.get(*piece));
         let rank = |piece: &u32| {
             let facts = self.avail.facts(*piece);

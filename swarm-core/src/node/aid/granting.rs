@@ -88,7 +88,8 @@ impl Node {
         };
         let here = |asked: &Asked| asked.swarm == swarm.id && asked.stage == Stage::Running;
         let may = |piece: u32| {
-            if !swarm.master_lacks(piece) || swarm.active.contains_key(&piece) {
+            let ours = swarm.active.contains_key(&piece) && !swarm.stalled(piece);
+            if !swarm.master_lacks(piece) || ours {
                 return None;
             }
             let Some(lender) = swarm.aid.lent.get(&piece) else {
