@@ -1,4 +1,7 @@
-//! Peers that would send us something at once, and have nothing to bring of what a friend reserved with us.
+//! What a helper tells of its fetching: what is under way, what idle peers could bring beside what is reserved, and what is
+//! here and reserved with another. (Watched on the wire half a minute before a master in a crowd was done: of 59 pieces that
+//! it lacked 15 were begun and asked of nobody, one helper was choked by all, and of another's six open peers four were
+//! idle.)
 
 use crate::node::errands::HelpKey;
 use crate::peer::Peer;
@@ -15,7 +18,7 @@ impl Swarm {
         active.is_some_and(idle) && !self.peers.values().any(|peer| peer.gives(piece))
     }
 
-    /// Pieces of a help that are being fetched.
+    /// Pieces of a help that are under way: begun, and not [stalled](Self::stalled).
     pub(crate) fn errand_fetching(&self, key: HelpKey) -> BTreeSet<u32> {
         let pieces = self.aid.given.get(&key).map(|errand| &errand.pieces);
         let fetched = |piece: &u32| {
@@ -30,8 +33,8 @@ impl Swarm {
             .collect()
     }
 
-    /// Pieces not reserved for this help that idle peers offer, and its guest lacks as far as we know, rarest first; none while
-    /// the guest waits for its turn.
+    /// Pieces not reserved for this help that its guest lacks as far as we know: those held here, once it came, and those
+    /// that idle peers offer, rarest first; none while the guest waits for its turn.
     pub(crate) fn errand_next(&self, now: Timestamp, key: HelpKey) -> BTreeSet<u32> {
         let mut next = BTreeSet::new();
         let Some(errand) = self.aid.given.get(&key).filter(|e| e.place.is_some()) else {

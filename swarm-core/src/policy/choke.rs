@@ -6,9 +6,14 @@
 //! (fairness over time: waiting wins in the end).
 //!
 //! While a master or a friend waits, what we give others pays for its pieces, and they pay by the rule of BEP 3: the slots go
-//! to those that gave us most, but one of five, which turns; as many slots as make what masters and guests leave of the line
-//! worth having. (Plan *slaves*, one slave on a line of 40 KiB/s, by the order above: it
-//! gave 37 MiB for 23.5; by tit for tat 32 for 29.5, with 3, 4 or 6 slots.)
+//! to those that gave us most, but one of five, which turns, and what nobody paid for, which turns, too; as many slots as
+//! make what masters and guests leave of the line worth having. (Plan *slaves*, one slave on a line of 40 KiB/s, by the
+//! order above: it gave 37 MiB for 23.5; by tit for tat 32 for 29.5, with 3, 4 or 6 slots.)
+//!
+//! A turn goes to who could bring most of what we fetch for others, for many have little of it: in plan *friends-flash-crowd*
+//! a leecher that let a helper in and was asked for nothing had 7 to 17 of 512 pieces that the master lacked, most of them
+//! with other helpers by then. (Plan *slaves*, the same, means of eight seeds: 57.7 KiB/s for the master where a turn went
+//! to who waited longest, 58.6 so.) Who gave nothing in its turn waits until the others had as many.
 
 use core::time::Duration;
 
