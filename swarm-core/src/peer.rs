@@ -140,9 +140,9 @@ pub(crate) struct Peer {
     pub(crate) last_served: Timestamp,
     /// What it gave us lately, by rounds of choking, and all that it gave until the last one, bytes.
     pub(crate) fed: u64,
+    pub(crate) down_then: u64,
     /// Turns of an upload slot in which it gave nothing, since it last gave something in one.
     pub(crate) fruitless: u32,
-    pub(crate) down_then: u64,
     pub(crate) up: Meter,
     pub(crate) down: Meter,
 }

@@ -158,6 +158,10 @@ impl Swarm {
         for (_, conn) in &oldest[..oldest.len().saturating_sub(slots)] {
             self.turns.remove(conn);
         }
+        let free = slots.saturating_sub(self.turns.len());
+        if free == 0 {
+            return;
+        }
         let waiting = among
             .iter()
             .filter(|conn| !self.turns.contains_key(conn))
@@ -170,7 +174,6 @@ impl Swarm {
             })
             .collect();
         waiting.sort_unstable();
-        let free = slots.saturating_sub(self.turns.len());
         let next = waiting.into_iter().take(free);
         self.turns.extend(next.map(|(.., conn)| (conn, now)));
     }

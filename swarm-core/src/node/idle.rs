@@ -45,7 +45,8 @@ impl Swarm {
             let held = self.active.iter().filter(|(_, a)| a.stage == Stage::Held);
             let held = held.map(|(piece, _)| *piece);
             let news = |piece: &u32| !guest.have.get(*piece) && !errand.pieces.contains(piece);
-            next.extend(held.filter(news).take(help::NAMED));
+            // As many again are for what idle peers offer.
+            next.extend(held.filter(news).take(help::NAMED / 2));
         }
         let absent = |piece: &u32| !self.active.contains_key(piece);
         let idle = |peer: &&Peer| {

@@ -10,8 +10,8 @@ use swarm_core::io::friends::{
     FriendsNote, FriendsOutput, HelpId, HelpMessage, RpcPowers, WitnessKind,
 };
 use swarm_core::io::{
-    ConnFact, ConnId, Contributor, Fetch, Geometry, Hold, Input, Limits, MasterFact, MasterId,
-    Note, Order, Origin, Output, PieceFact, SwarmFact, SwarmId,
+    ConnFact, ConnId, Contributor, Fetch, Geometry, Hold, Input, LeaseEnd, Limits, MasterFact,
+    MasterId, Note, Order, Origin, Output, PieceFact, SwarmFact, SwarmId,
 };
 use swarm_core::node::Node;
 use swarm_core::params::Params;
@@ -202,6 +202,22 @@ impl Desk {
         self.gives.insert(conn);
         self.comes(conn, ([198, 19, 0, 7], 40_000).into(), ConnFact::HaveAll);
         self.feed(Input::Conn(conn, vec![ConnFact::Choking(false)]));
+    }
+
+    /// It chokes us, and what it was asked for of these pieces is lost but a block of the first.
+    pub fn chokes(&mut self, conn: ConnId, pieces: &[u32]) {
+        let lost = |piece: &u32| ConnFact::LeaseLost {
+            piece: *piece,
+            why: LeaseEnd::Choked,
+        };
+        let mut facts = vec![ConnFact::Received {
+            piece: pieces[0],
+            bytes: BLOCK,
+            redundant: 0,
+        }];
+        facts.extend(pieces.iter().map(lost));
+        facts.push(ConnFact::Choking(true));
+        self.feed(Input::Conn(conn, facts));
     }
 
     /// A peer fetches a whole piece that it was told of.
